@@ -1,0 +1,208 @@
+"""What crosses stages: the manifest, views, features and predictions, each checked on load.
+
+A folder of images or activations is an index (Parquet) beside a sharded array, row i of the one describing row i of
+the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from graft.shards import Shards
+from graft.storage import ArtifactError, read_json, read_table, write_json, write_table
+
+SPLITS = ("train", "validation", "test")
+MANIFEST_COLUMNS = ("image_id", "label", "split", "source", "width", "height")
+PROBABILITY = "p:"  # prefix of the probability columns of predictions.parquet
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of a prepared data set.
+
+    Attributes:
+        rows: one row per image with the columns MANIFEST_COLUMNS; row i is image i of the shards.
+        classes: class names in the order of the probability columns.
+    """
+
+    rows: pd.DataFrame
+    classes: tuple[str, ...]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class numbers of shape (n,), in manifest order."""
+        return class_numbers(self.rows["label"], self.classes)
+
+    def positions(self, split: str) -> np.ndarray:
+        """Row numbers of a split, ascending."""
+        return np.flatnonzero((self.rows["split"] == split).to_numpy())
+
+
+def class_numbers(labels: pd.Series, classes: Sequence[str]) -> np.ndarray:
+    """Position of each label in classes, of shape (n,).
+
+    Raises:
+        ArtifactError: a label is not among the classes.
+    """
+    numbers = pd.Index(classes).get_indexer(pd.Index(labels))
+    if (numbers < 0).any():
+        raise ArtifactError(f"labels must be among {list(classes)}, received {labels[numbers < 0].iloc[0]!r}")
+    return numbers
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.parquet and classes.json into a prepared folder."""
+    write_table(folder / "manifest.parquet", manifest.rows)
+    write_json(folder / "classes.json", list(manifest.classes))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a prepared folder.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, an id occurs twice, or a label or split is unknown.
+    """
+    rows = read_table(folder / "manifest.parquet", MANIFEST_COLUMNS)
+    manifest = Manifest(rows, tuple(read_json(folder / "classes.json")))
+    if rows["image_id"].duplicated().any():
+        raise ArtifactError(f"{folder}/manifest.parquet lists an image twice")
+    unknown = sorted(set(rows["split"]) - set(SPLITS))
+    if unknown:
+        raise ArtifactError(f"{folder}/manifest.parquet: splits must be among {list(SPLITS)}, received {unknown}")
+    class_numbers(rows["label"], manifest.classes)
+    return manifest
+
+
+def read_images(folder: Path, rows: int) -> Shards:
+    """The uint8 RGB images of a prepared or augmented folder, whose index has so many rows.
+
+    Raises:
+        ArtifactError: images and index do not belong together.
+    """
+    return _read_rows(folder, "images", rows)
+
+
+def _read_rows(folder: Path, name: str, rows: int) -> Shards:
+    shards = Shards(folder, name)
+    if len(shards) != rows:
+        raise ArtifactError(f"{folder}: {name} has {len(shards)} rows, its index has {rows}")
+    return shards
+
+
+def read_views(folder: Path, manifest: Manifest) -> pd.DataFrame:
+    """The index of the augmented images: image_id and view, view after view, each in manifest order.
+
+    Raises:
+        ArtifactError: the views are not exactly those of the manifest's training images.
+    """
+    views = read_table(folder / "views.parquet", ("image_id", "view"))
+    train = manifest.rows["image_id"].to_numpy()[manifest.positions("train")]
+    count = len(views) // max(1, len(train))
+    expected_view = np.repeat(np.arange(count), len(train))
+    same = len(views) == count * len(train) and (views["image_id"].to_numpy() == np.tile(train, count)).all()
+    if not same or (views["view"].to_numpy() != expected_view).any():
+        raise ArtifactError(f"{folder} does not hold the views of this manifest's training images; rerun augment")
+    return views
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Activations of a frozen base.
+
+    Attributes:
+        index: image_id, split, label and view of each row: first every image in manifest order (view 0), then the
+            further views of the training images, view after view, each in manifest order.
+        top: pooled activations of the base's end, of shape (n, features).
+        cut: activations at `frozen_until`, of shape (n, height, width, channels); None where the base is not cut.
+        classes: class names in the order of the class numbers.
+    """
+
+    index: pd.DataFrame
+    top: Shards
+    cut: Shards | None
+    classes: tuple[str, ...]
+
+    def positions(self, split: str, view: int = 0) -> np.ndarray:
+        """Row numbers of one view of a split, in manifest order."""
+        return np.flatnonzero(((self.index["split"] == split) & (self.index["view"] == view)).to_numpy())
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class numbers of shape (n,), in index order."""
+        return class_numbers(self.index["label"], self.classes)
+
+    @property
+    def views(self) -> int:
+        """Views of each training image."""
+        return int(self.index["view"].max()) + 1
+
+
+def read_features(folder: Path, classes: Sequence[str]) -> FeatureSet:
+    """Read and check a features folder.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, or rows and index do not belong together.
+    """
+    index = read_table(folder / "index.parquet", ("image_id", "split", "label", "view"))
+    cut = _read_rows(folder, "cut", len(index)) if (folder / "cut.json").exists() else None
+    return FeatureSet(index, _read_rows(folder, "top", len(index)), cut, tuple(classes))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of the validation and test images.
+
+    Attributes:
+        rows: image_id, split and label, in manifest order.
+        probabilities: of shape (n, classes), each row summing to one.
+        classes: class names in the order of the probability columns.
+    """
+
+    rows: pd.DataFrame
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Class numbers (n,) and probabilities (n, classes) of one split; both empty where the split is."""
+        chosen = (self.rows["split"] == name).to_numpy()
+        return class_numbers(self.rows["label"][chosen], self.classes), self.probabilities[chosen]
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write image id, split, label and one probability column per class."""
+    _check_predictions(predictions, path)
+    columns = [f"{PROBABILITY}{name}" for name in predictions.classes]
+    probabilities = pd.DataFrame(np.asarray(predictions.probabilities, np.float64), columns=columns)
+    rows = predictions.rows[["image_id", "split", "label"]].reset_index(drop=True)
+    write_table(path, pd.concat([rows, probabilities], axis=1))
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read and check predictions.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, or a row is not a probability distribution.
+    """
+    frame = read_table(path, ("image_id", "split", "label"))
+    columns = [column for column in frame.columns if column.startswith(PROBABILITY)]
+    classes = tuple(column.removeprefix(PROBABILITY) for column in columns)
+    predictions = Predictions(frame[["image_id", "split", "label"]], frame[columns].to_numpy(np.float64), classes)
+    _check_predictions(predictions, path)
+    return predictions
+
+
+def _check_predictions(predictions: Predictions, path: Path) -> None:
+    probabilities = predictions.probabilities
+    expected = (len(predictions.rows), len(predictions.classes))
+    if probabilities.shape != expected:
+        raise ArtifactError(f"{path}: probabilities must have shape {expected}, received {probabilities.shape}")
+    valid = np.isfinite(probabilities).all(axis=1) & (probabilities >= 0).all(axis=1)
+    valid &= np.abs(probabilities.sum(axis=1) - 1) < 1e-4
+    if not valid.all():
+        row = int(np.flatnonzero(~valid)[0])
+        raise ArtifactError(f"{path}: row {row} is not a probability distribution, received {probabilities[row]}")

@@ -1,0 +1,251 @@
+"""The types and ranges of params.yaml: one frozen model per section; the values live in the file alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+KEYWORD_WEIGHTS = ("imagenet", "random", "source")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+LearningRate = Annotated[float, Field(gt=0, le=10)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class ParamsError(ValueError):
+    """params.yaml holds something that no stage could work with."""
+
+
+class Section(BaseModel):
+    """Unknown keys are refused, so that a typo never silently means the default (there are no defaults)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the images come from, the shape they get and how they are split."""
+
+    source: Literal["digits", "folder"]
+    path: Path
+    image_size: int = Field(ge=8, le=1024)  # px per side
+    resize: Literal["stretch", "crop", "pad"]
+    train_per_class: Positive | None
+    validation: float = Field(gt=0, lt=1)
+    test: Annotated[float, Field(gt=0, lt=1)] | Literal["none"]
+
+    @model_validator(mode="after")
+    def _leaves_training_images(self) -> Data:
+        held_out = self.validation + (0.0 if self.test == "none" else self.test)
+        if held_out >= 1:
+            raise ValueError(f"validation + test must be below 1 to leave training images, received {held_out:g}")
+        return self
+
+
+class Augment(Section):
+    """Ranges of the random views; 0 (or false) switches a transformation off."""
+
+    views: Positive
+    horizontal_flip: bool
+    rotation: float = Field(ge=0, le=0.5)  # of a full turn, to either side, as in keras.layers.RandomRotation
+    zoom: float = Field(ge=0, lt=1)  # of the size, in or out
+    translation: float = Field(ge=0, lt=1)  # of the size, along either axis
+    contrast: float = Field(ge=0, lt=1)  # factor 1 - c to 1 + c around the mean
+    fill: Literal["nearest", "reflect", "constant"]
+
+
+class Optimisation(Section):
+    """What every network's training needs, whatever its architecture."""
+
+    epochs: Positive
+    learning_rate: LearningRate
+    batch_size: Positive
+    patience: Positive  # epochs without a lower validation loss before a phase stops
+    optimizer: Literal["sgd", "adam", "adamw"]
+    weight_decay: float = Field(ge=0, le=1)
+    schedule: Literal["constant", "cosine"]
+    label_smoothing: float = Field(ge=0, lt=1)
+
+
+class Pretrain(Section):
+    """How a base with `weights: source` is trained on the labelled source data set."""
+
+    source: Literal["glyphs", "folder"]
+    path: Path
+    image_size: int = Field(ge=8, le=1024)
+    images_per_class: Positive  # rendered per class by glyphs; a cap for folder
+    validation: float = Field(gt=0, lt=1)
+    epochs: Positive
+    learning_rate: LearningRate
+    batch_size: Positive
+    weight_decay: float = Field(ge=0, le=1)
+
+
+class Base(Section):
+    """A keras.applications model without its top, and where its weights come from."""
+
+    application: str
+    input_size: int = Field(ge=8, le=1024)
+    width: float = Field(gt=0, le=2)
+    weights: str  # imagenet, random, source, or a path to a weights file
+    depends_on: Path  # what DVC watches: the weights file, or the placeholder where there is none
+
+    @model_validator(mode="after")
+    def _watches_its_weights_file(self) -> Base:
+        if self.weights not in KEYWORD_WEIGHTS and Path(self.weights) != self.depends_on:
+            raise ValueError(
+                f"depends_on must name the weights file {self.weights} so that DVC sees it change, "
+                f"received {self.depends_on}"
+            )
+        return self
+
+
+class Features(Section):
+    """Where the base is cut for phase 2 and how its last map becomes a vector."""
+
+    pooling: Literal["flatten", "avg", "max"]
+    frozen_until: str  # a layer's name, or none: the whole base is trained on the images
+    batch_size: Positive
+
+
+class Finetune(Optimisation):
+    """Phase 1 (frozen) is the inherited optimisation; phase 2 (unfrozen) has its own length and rate."""
+
+    unfrozen_epochs: int = Field(ge=0)
+    unfrozen_learning_rate: LearningRate
+    dropout: float = Field(ge=0, lt=1)
+    train_batch_normalization: bool
+
+
+class Svm(Section):
+    """The grid of the cross-validated search, and the size above which the kernel is approximated."""
+
+    kernels: Annotated[list[Literal["rbf", "linear", "poly"]], Field(min_length=1)]
+    c: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    folds: int = Field(ge=2)
+    max_rows: Positive
+    approximation: Literal["linear", "nystroem"]
+    components: Positive  # of the Nystroem map
+
+
+class Backbone(Section):
+    """One row: a base, and what is trained on top of it."""
+
+    base: Base
+    features: Features
+    finetune: Finetune
+    svm: Svm
+
+
+class Baseline(Section):
+    """A network trained from scratch, its layers as `keras.layers` names with their arguments."""
+
+    input_size: int = Field(ge=8, le=1024)
+    channels: Literal[1, 3]
+    layers: Annotated[list[dict[str, dict[str, Any]]], Field(min_length=1)]
+    train: Optimisation
+
+    @model_validator(mode="after")
+    def _one_layer_per_item(self) -> Baseline:
+        for index, item in enumerate(self.layers):
+            if len(item) != 1:
+                raise ValueError(f"layers[{index}] must be one `Layer: {{arguments}}`, received {sorted(item)}")
+        return self
+
+
+class Compare(Section):
+    """How the leaderboard's intervals are computed."""
+
+    confidence: float = Field(gt=0.5, lt=1)
+    resamples: int = Field(ge=100)
+
+
+class Tracking(Section):
+    """Names under which MLflow files the runs."""
+
+    experiment: str = Field(min_length=1)
+    registered_model: str = Field(min_length=1)
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    data: Data
+    augment: Augment
+    pretrain: Pretrain
+    backbones: dict[str, Backbone]
+    baselines: dict[str, Baseline]
+    compare: Compare
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _names_are_distinct_and_plain(self) -> Params:
+        names = [*self.backbones, *self.baselines]
+        for name in names:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"a model is named with a-z, 0-9 and _, starting with a letter, received {name!r}")
+        if not names:
+            raise ValueError("backbones and baselines are both empty: there is nothing to train")
+        both = sorted(set(self.backbones) & set(self.baselines))
+        if both:
+            raise ValueError(f"a name may stand in backbones or in baselines, received in both: {', '.join(both)}")
+        return self
+
+    def models(self) -> dict[str, str]:
+        """Every trained model's name and its kind (baseline, finetune or svm), in leaderboard-independent order."""
+        return (
+            dict.fromkeys(self.baselines, "baseline")
+            | dict.fromkeys(self.backbones, "finetune")
+            | {f"{name}-svm": "svm" for name in self.backbones}
+        )
+
+
+Row = TypeVar("Row")
+
+
+def row(rows: dict[str, Row], name: str, section: str) -> Row:
+    """The row called name.
+
+    Raises:
+        ParamsError: there is none; the message lists those there are.
+    """
+    if name not in rows:
+        raise ParamsError(f"{section} has no row {name!r}; it has: {', '.join(sorted(rows)) or 'none'}")
+    return rows[name]
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        ParamsError: the file cannot be read as YAML, or a key is unknown, missing, of a wrong type or out of range.
+            Every fault is named with its key, what was expected, what was received, and the file.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist; run from the project's top folder or name the file") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_fault(detail)}" for detail in error.errors())
+        raise ParamsError(f"{path} has {error.error_count()} fault(s):\n{faults}") from None
+
+
+def _fault(detail: Any) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "(top level)"
+    if detail["type"] == "missing":
+        return f"{key} is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"{key} is not a known key"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":  # our own messages already say what was received
+        return f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, received {detail['input']!r}"
