@@ -110,6 +110,11 @@ def read_views(folder: Path, manifest: Manifest) -> pd.DataFrame:
     return views
 
 
+def view_rows(views: pd.DataFrame) -> list[np.ndarray]:
+    """Row numbers of each view in an index of augmented images, in manifest order."""
+    return [np.flatnonzero((views["view"] == view).to_numpy()) for view in range(int(views["view"].max()) + 1)]
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """Activations of a frozen base.
@@ -142,15 +147,19 @@ class FeatureSet:
         return int(self.index["view"].max()) + 1
 
 
-def read_features(folder: Path, classes: Sequence[str]) -> FeatureSet:
-    """Read and check a features folder.
+def read_features(folder: Path, manifest: Manifest) -> FeatureSet:
+    """Read and check the features of a manifest's images.
 
     Raises:
-        ArtifactError: a file is missing or damaged, or rows and index do not belong together.
+        ArtifactError: a file is missing or damaged, or rows, index and manifest do not belong together.
     """
     index = read_table(folder / "index.parquet", ("image_id", "split", "label", "view"))
+    columns = ["image_id", "split", "label"]
+    first = index[columns].head(len(manifest.rows))
+    if first.to_numpy().tolist() != manifest.rows[columns].to_numpy().tolist():
+        raise ArtifactError(f"{folder} does not hold the features of this manifest's images; rerun features")
     cut = _read_rows(folder, "cut", len(index)) if (folder / "cut.json").exists() else None
-    return FeatureSet(index, _read_rows(folder, "top", len(index)), cut, tuple(classes))
+    return FeatureSet(index, _read_rows(folder, "top", len(index)), cut, manifest.classes)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from graft.errors import GraftError
+
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 KEYWORD_WEIGHTS = ("imagenet", "random", "source")
 
@@ -17,7 +19,7 @@ LearningRate = Annotated[float, Field(gt=0, le=10)]
 Positive = Annotated[int, Field(ge=1)]
 
 
-class ParamsError(ValueError):
+class ParamsError(GraftError):
     """params.yaml holds something that no stage could work with."""
 
 
@@ -71,7 +73,7 @@ class Optimisation(Section):
     label_smoothing: float = Field(ge=0, lt=1)
 
 
-class Pretrain(Section):
+class Pretrain(Optimisation):
     """How a base with `weights: source` is trained on the labelled source data set."""
 
     source: Literal["glyphs", "folder"]
@@ -79,10 +81,6 @@ class Pretrain(Section):
     image_size: int = Field(ge=8, le=1024)
     images_per_class: Positive  # rendered per class by glyphs; a cap for folder
     validation: float = Field(gt=0, lt=1)
-    epochs: Positive
-    learning_rate: LearningRate
-    batch_size: Positive
-    weight_decay: float = Field(ge=0, le=1)
 
 
 class Base(Section):

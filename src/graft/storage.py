@@ -12,8 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from graft.errors import GraftError
 
-class ArtifactError(ValueError):
+
+class ArtifactError(GraftError):
     """A file between stages is missing, damaged or of another run."""
 
 

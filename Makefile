@@ -1,0 +1,50 @@
+# `make help` lists the targets. Everything runs in .venv, which `make setup` builds from the pinned requirements.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(abspath $(BIN)):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+DATA ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check ui init clean lock
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv with the pinned packages (needs Python 3.11, 3.12 or 3.13)
+
+# Bytecode is compiled here, once: without it every import of TensorFlow costs half a minute.
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), f"Python 3.11 to 3.13 needed, received {sys.version}; say make PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --compile --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $(STAMP)
+
+repro: setup ## Run the pipeline: whatever params.yaml, code or data made stale
+	$(BIN)/graft check
+	$(BIN)/dvc repro
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest
+
+check: setup ## Lint, check formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup ## Open the MLflow UI on this machine
+	$(BIN)/graft ui
+
+init: setup ## Write params.yaml for your photos: make init DATA=folder
+	$(BIN)/graft init "$(DATA)"
+
+clean: ## Delete what the pipeline made (not DVC's cache, not MLflow's runs)
+	rm -rf data/prepared data/augmented data/features models reports/runs reports/history reports/data reports/figures
+	rm -rf reports/index.html reports/leaderboard.csv reports/leaderboard.md reports/confusion.csv .work
+
+lock: setup ## Pin requirements.txt anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --output-file requirements.txt

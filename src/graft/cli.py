@@ -1,0 +1,76 @@
+"""The `graft` command: what stands behind the make targets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.errors import GraftError
+from graft.params import load_params
+from graft.stages import PARAMS_FILE, ParamsFile
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+
+@app.callback()
+def graft() -> None:
+    """A folder of labelled images in, a transfer-learned classifier one can trust out."""
+
+
+@app.command()
+def check(params: ParamsFile = PARAMS_FILE) -> None:
+    """Refuse params.yaml where it would fail later: types, ranges, bases, cuts, layers, weights, class folders."""
+    from graft.preflight import check_before_training
+
+    loaded = load_params(params)
+    check_before_training(loaded)
+    typer.echo(f"check: {params} describes {len(loaded.models())} models and can be run")
+
+
+@app.command("check-lock")
+def check_lock() -> None:
+    """Fail where dvc.lock is not what a `dvc repro` of this checkout would leave, without data or training."""
+    from graft.lockfile import stale_stages
+
+    stale = stale_stages(Path.cwd())
+    if stale:
+        typer.echo(f"check-lock: dvc.lock is stale; dvc repro would run {', '.join(stale)}", err=True)
+        raise typer.Exit(1)
+    typer.echo("check-lock: dvc.lock is current")
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
+    force: Annotated[bool, typer.Option(help="Replace a params.yaml with uncommitted changes.")] = False,
+) -> None:
+    """Write params.yaml for a folder of photos: ImageNet weights, 224 px, width 1."""
+    from graft.starting import write_params
+
+    typer.echo(write_params(data, PARAMS_FILE, force=force))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5000) -> None:
+    """Open MLflow's UI on the pipeline's runs."""
+    from graft.journal import project_root
+    from graft.tracking import default_tracking_uri
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project_root())
+    typer.echo(f"MLflow shows {uri} at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    os.execvp("mlflow", ["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)])
+
+
+def main() -> None:
+    """Run the command; errors of the library are one message, not a stack trace."""
+    try:
+        app()
+    except GraftError as error:
+        raise SystemExit(f"graft: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

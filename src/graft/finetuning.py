@@ -1,0 +1,117 @@
+"""Transfer in two phases: a head on the frozen base, then the layers after the cut with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graft import backbones, networks
+from graft.artifacts import FeatureSet, Manifest
+from graft.params import Backbone
+from graft.shards import Shards
+from graft.storage import ArtifactError
+from graft.training import Outcome, Phase, Publish, Rows, Trained, fit_phase
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels for a base that is trained whole.
+
+    Attributes:
+        prepared: every image, in manifest order.
+        augmented: the training images' views, view after view.
+        views: row numbers in augmented of each view.
+    """
+
+    prepared: Shards
+    augmented: Shards
+    views: list[Any]
+
+
+def fine_tune(
+    base: keras.Model,
+    row: Backbone,
+    manifest: Manifest,
+    features: FeatureSet,
+    images: Images,
+    seed: int,
+    publish: Publish,
+) -> Trained:
+    """Phase 1 trains the head on cached top activations; phase 2 goes on with the layers after `frozen_until`.
+
+    Phase 2 starts from phase 1's best weights, at its own rate, on the activations cached at the cut (or on images,
+    where nothing stays frozen). It is undone where no epoch of it reaches a lower validation loss than phase 1 did.
+    """
+    settings, classes = row.finetune, len(manifest.classes)
+    head = networks.build_head(features.top.row_shape[0], classes, settings.dropout)
+    classifier = networks.build_classifier(
+        base,
+        head,
+        application=row.base.application,
+        input_size=row.base.input_size,
+        image_size=images.prepared.row_shape[0],
+        pooling=row.features.pooling,
+    )
+
+    def fit(model: keras.Model, train: Rows, validation: Rows, phase: Phase, first_epoch: int) -> Outcome:
+        return fit_phase(
+            model,
+            train,
+            validation,
+            classes=classes,
+            settings=settings,
+            phase=phase,
+            first_epoch=first_epoch,
+            seed=seed,
+            publish=publish,
+        )
+
+    frozen = fit(head, *_cached(features, features.top), Phase("frozen", settings.epochs, settings.learning_rate), 1)
+    if not settings.unfrozen_epochs:
+        return Trained(classifier, frozen.history, {"frozen": frozen.seconds})
+
+    whole = row.features.frozen_until == "none"
+    if not settings.train_batch_normalization:
+        backbones.freeze_batch_normalization(base)
+    model = classifier if whole else _tail_classifier(base, head, row)
+    data = _pixels(manifest, images) if whole else _cached(features, features.cut)
+    phase = Phase("whole" if whole else "unfrozen", settings.unfrozen_epochs, settings.unfrozen_learning_rate)
+    before = model.get_weights()
+    unfrozen = fit(model, *data, phase, len(frozen.history) + 1)
+    if unfrozen.best_loss >= frozen.best_loss:
+        model.set_weights(before)
+    seconds = {"frozen": frozen.seconds, phase.name: unfrozen.seconds}
+    return Trained(classifier, frozen.history + unfrozen.history, seconds)
+
+
+def _tail_classifier(base: keras.Model, head: keras.Model, row: Backbone) -> keras.Model:
+    """Activations at the cut to probabilities, through the very layers of base and head."""
+    import keras
+
+    _, tail = backbones.cut(base, row.features.frozen_until)
+    activations = keras.Input(tail.input_shape[1:], name="cut")
+    return keras.Model(
+        activations, head(networks.pool(tail(activations), row.features.pooling)), name="tail_classifier"
+    )
+
+
+def _cached(features: FeatureSet, inputs: Shards | None) -> tuple[Rows, Rows]:
+    """Training and validation rows of cached activations."""
+    if inputs is None:
+        raise ArtifactError("the features folder must hold activations at the cut, received none; rerun features")
+    labels = features.labels
+    train = [features.positions("train", view) for view in range(features.views)]
+    validation = features.positions("validation")
+    return Rows(inputs, train, labels[train[0]]), Rows(inputs, [validation], labels[validation])
+
+
+def _pixels(manifest: Manifest, images: Images) -> tuple[Rows, Rows]:
+    """Training and validation rows of images."""
+    labels, validation = manifest.labels, manifest.positions("validation")
+    return (
+        Rows(images.augmented, images.views, labels[manifest.positions("train")]),
+        Rows(images.prepared, [validation], labels[validation]),
+    )

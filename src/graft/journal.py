@@ -1,0 +1,226 @@
+"""What one training run logs, as append-only JSON lines, and the key by which the run is known before it starts."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from graft.storage import ArtifactError, new_file
+
+SCHEMA = 1
+FILE_NAME = "journal.jsonl"
+HEADER_KEYS = ("key", "model", "kind", "backbone", "stage", "params")
+
+
+def run_key(stage: str, root: Path) -> str:
+    """The identity of the run that a stage of dvc.yaml would be now: a hash of its command, parameters and inputs.
+
+    It is the same before the stage starts, while it runs and, by lock_key, afterwards. Inputs are hashed through DVC's
+    own cache of hashes; nothing is written and no lock is taken, so it may be called from inside `dvc repro`.
+
+    Args:
+        stage: as in the environment's DVC_STAGE, such as finetune@vgg16.
+        root: the folder of dvc.yaml; in `dvc exp run --temp` the working directory, not DVC_ROOT.
+    """
+    from dvc.repo import Repo
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    with Repo(str(root)) as repo:
+        loaded = repo.stage.load_one(str(root / "dvc.yaml"), stage)
+        loaded.save_deps()  # in memory: hashes the inputs and reads the parameters
+        return lock_key(to_single_stage_lockfile(loaded))
+
+
+def lock_key(entry: Mapping[str, Any]) -> str:
+    """run_key of a stage's entry in dvc.lock."""
+    identity = {
+        "cmd": entry["cmd"],
+        "deps": {dep["path"]: dep["md5"] for dep in entry.get("deps", [])},
+        "params": entry.get("params", {}),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def project_root() -> Path:
+    """Where stores and unfinished work lie: the original repository, also for an experiment that runs in a copy."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def work_folder(key: str) -> Path:
+    """The folder of an unfinished run; outside the outputs, which DVC deletes before a rerun."""
+    return project_root() / ".work" / key
+
+
+class Journal:
+    """The record of a run while it happens; a line is on the disk before the call that wrote it returns."""
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self._folder, self._descriptor = folder, descriptor
+
+    @classmethod
+    def start(cls, folder: Path, header: Mapping[str, Any]) -> Journal:
+        """Begin a journal in a work folder, in place of one that an interrupted run left there.
+
+        Waits while another process writes to the same folder: a training that outlived its `dvc repro`, or a parallel
+        experiment with the same key.
+
+        Args:
+            folder: of work_folder; made where it is missing.
+            header: HEADER_KEYS; params is the nested section of this model alone.
+
+        Raises:
+            ArtifactError: the header has other keys, or a value that is not JSON.
+        """
+        if set(header) != set(HEADER_KEYS):
+            raise ArtifactError(f"a journal's header must have {sorted(HEADER_KEYS)}, received {sorted(header)}")
+        journal = cls(folder, _open_alone(folder / FILE_NAME))
+        os.ftruncate(journal._descriptor, 0)
+        journal._append({"record": "start", "schema": SCHEMA, **header, "started": _now()})
+        return journal
+
+    def epoch(self, epoch: int, phase: str, metrics: Mapping[str, float]) -> None:
+        """Record an epoch; they are numbered through all phases.
+
+        Raises:
+            ArtifactError: a metric is not a finite number.
+        """
+        metrics = _finite(metrics, f"epoch {epoch} ({phase})")
+        self._append({"record": "epoch", "epoch": epoch, "phase": phase, "metrics": metrics})
+
+    def finish(self, metrics: Mapping[str, float], timings: Mapping[str, float]) -> None:
+        """Record the end of the run.
+
+        Raises:
+            ArtifactError: a metric or timing is not a finite number.
+        """
+        numbers = {"metrics": _finite(metrics, "the end"), "timings": _finite(timings, "the end")}
+        self._append({"record": "end", **numbers, "ended": _now()})
+
+    def move_to(self, destination: Path) -> None:
+        """Put the journal among the outputs, whole or not at all, and remove the work folder."""
+        with new_file(destination) as partial:
+            # Through the descriptor: closing a second one of the same file would give up the lock.
+            partial.write_bytes(os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0))
+        shutil.rmtree(self._folder)
+        os.close(self._descriptor)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        try:
+            line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise ArtifactError(f"{self._folder / FILE_NAME}: a record must be JSON: {error}") from None
+        os.write(self._descriptor, line.encode())
+        os.fsync(self._descriptor)
+
+
+def _open_alone(path: Path) -> int:
+    """A descriptor to append to a file that no other process appends to."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process trains this model ({path.parent}); waiting for it to end", flush=True)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+        os.close(descriptor)  # the other process finished and removed the file that we waited for
+
+
+def _finite(metrics: Mapping[str, float], where: str) -> dict[str, float]:
+    numbers = {name: float(value) for name, value in metrics.items()}
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise ArtifactError(f"{name} must be a finite number, received {value} at {where}")
+    return numbers
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class JournalRecord:
+    """A journal, read.
+
+    Attributes:
+        header: HEADER_KEYS and `started` (ISO 8601, UTC).
+        epochs: records with epoch (ascending), phase and metrics.
+        metrics: of the finished run; empty while it is not.
+        timings: seconds by name; empty while it is not finished.
+        ended: ISO 8601, UTC; empty while it is not finished.
+    """
+
+    header: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    metrics: dict[str, float]
+    timings: dict[str, float]
+    ended: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return bool(self.ended)
+
+
+def read_journal(path: Path) -> JournalRecord:
+    """Read and check a journal, finished or not; a last line without its end, torn by a crash, is left out.
+
+    Raises:
+        ArtifactError: the file is missing or damaged; the message names the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing; `dvc repro` makes it") from None
+    records = [_record(line, f"{path}:{number}") for number, line in enumerate(text.split("\n")[:-1], start=1)]
+    kinds = [record["record"] for record in records]
+    has_end = kinds[-1:] == ["end"]
+    if kinds != ["start", *["epoch"] * (len(kinds) - 1 - has_end), *["end"] * has_end]:
+        raise ArtifactError(f"{path} must hold one start, then epochs, then at most one end, received {kinds}")
+    header, epochs = records[0], records[1 : len(records) - has_end]
+    for number, (before, after) in enumerate(itertools.pairwise(epochs), start=3):
+        if after["epoch"] <= before["epoch"]:
+            raise ArtifactError(
+                f"{path}:{number}: epochs must ascend, received {after['epoch']} after {before['epoch']}"
+            )
+    end: dict[str, Any] = records[-1] if has_end else {"metrics": {}, "timings": {}, "ended": ""}
+    epochs = [_without(record) for record in epochs]
+    return JournalRecord(_without(header, "schema"), epochs, end["metrics"], end["timings"], end["ended"])
+
+
+_FIELDS = {
+    "start": {"schema", *HEADER_KEYS, "started"},
+    "epoch": {"epoch", "phase", "metrics"},
+    "end": {"metrics", "timings", "ended"},
+}
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        expected = _FIELDS[record["record"]]
+    except (ValueError, TypeError, KeyError):
+        raise ArtifactError(
+            f"{where} is damaged: expected a start, epoch or end record, received {line[:80]!r}"
+        ) from None
+    if set(record) - {"record"} != expected:
+        raise ArtifactError(f"{where} is damaged: expected {sorted(expected)}, received {sorted(record)}")
+    if record["record"] == "start" and record["schema"] != SCHEMA:
+        raise ArtifactError(f"{where}: journals of schema {SCHEMA} can be read, received {record['schema']!r}")
+    return record
+
+
+def _without(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in {"record", *names}}

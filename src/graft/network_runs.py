@@ -1,0 +1,74 @@
+"""What a finished network writes: itself, its predictions and its run."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graft.artifacts import Manifest
+from graft.features import apply_model
+from graft.runs import (
+    RunIdentity,
+    RunPaths,
+    held_out_predictions,
+    held_out_rows,
+    write_classifier_facts,
+    write_run,
+)
+from graft.shards import Shards
+from graft.storage import new_folder
+from graft.training import Trained
+
+if TYPE_CHECKING:
+    import keras
+
+    from graft.journal import Journal
+
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can carry
+
+
+def save_keras_model(path: Path, model: keras.Model) -> None:
+    """Save as .keras, in a zip without the times that would make equal models differ."""
+    raw = path.with_suffix(".raw.keras")
+    model.save(raw)
+    with zipfile.ZipFile(raw) as source, zipfile.ZipFile(path, "w") as target:
+        for name in sorted(source.namelist()):
+            content = source.read(name)
+            if name == "metadata.json":
+                content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+            target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
+    raw.unlink()
+
+
+def write_network_run(
+    paths: RunPaths,
+    identity: RunIdentity,
+    journal: Journal,
+    trained: Trained,
+    *,
+    manifest: Manifest,
+    images: Shards,
+    batch_size: int,
+    resize: str,
+) -> None:
+    """Predict the held-out images with the finished network, and write it and its run."""
+    batches = apply_model(trained.model, images, held_out_rows(manifest), batch_size)
+    predictions = held_out_predictions(manifest, np.concatenate([probabilities for (probabilities,) in batches]))
+    with new_folder(paths.model) as folder:
+        save_keras_model(folder / "model.keras", trained.model)
+        write_classifier_facts(folder, manifest.classes, images.row_shape[0], resize)
+    metrics = write_run(
+        paths,
+        identity,
+        journal,
+        parameters=trained.model.count_params(),
+        predictions=predictions,
+        seconds=trained.seconds,
+        history=trained.history,
+    )
+    epochs = len(trained.history)
+    print(f"{identity.kind} {identity.model}: {epochs} epochs, validation accuracy {metrics['val_accuracy']:.1%}")

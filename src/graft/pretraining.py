@@ -1,0 +1,96 @@
+"""The source task: a base trained from scratch on a labelled data set that has labels to spare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+from graft import networks, sources
+from graft.images import ImageError, decode, resize
+from graft.params import Base, Pretrain
+from graft.shards import Shards, ShardWriter
+from graft.training import Phase, Rows, fit_phase
+
+if TYPE_CHECKING:
+    import keras
+
+
+def source_records(settings: Pretrain, seed: int) -> Iterator[sources.Record]:
+    """The source data set's labelled images, at most images_per_class of each class."""
+    taken: Counter[str] = Counter()
+    for record in sources.records(settings, seed, rejects=[]):
+        taken[record.label] += 1
+        if taken[record.label] <= settings.images_per_class:
+            yield record
+
+
+def write_source(folder: Path, settings: Pretrain, seed: int) -> tuple[np.ndarray, int]:
+    """Decode the source images into shards; returns their labels (n,) and how many files were unreadable."""
+    shape = (settings.image_size, settings.image_size, 3)
+    labels, unreadable = [], 0
+    with ShardWriter(folder, "images", shape, np.uint8) as writer:
+        for record in tqdm(source_records(settings, seed), desc="source images", unit="image", disable=None):
+            try:
+                image = resize(decode(record.content), settings.image_size, "stretch")
+            except ImageError:
+                unreadable += 1
+                continue
+            writer.append(image[None])
+            labels.append(record.label)
+    return np.array(labels), unreadable
+
+
+def train_on_source(model: keras.Model, base: Base, settings: Pretrain, seed: int, work: Path) -> dict[str, Any]:
+    """Train the base under a softmax over the source classes; the base keeps its best weights, the softmax is dropped.
+
+    Args:
+        model: the randomly initialised base; trained in place.
+        base: its row.
+        settings: the source data set and the optimisation.
+        seed: of rendering, split and batches.
+        work: an empty folder for the decoded images.
+
+    Returns:
+        What the weights card says of the source: classes, images, and the accuracy on its n validation images.
+    """
+    labels, unreadable = write_source(work, settings, seed)
+    classes, numbers = np.unique(labels, return_inverse=True)
+    train, validation = train_test_split(
+        np.arange(len(labels)), test_size=settings.validation, stratify=numbers, random_state=seed
+    )
+    images = Shards(work, "images")
+    head = networks.build_head(model.output_shape[-1], len(classes), dropout=0.0)
+    classifier = networks.build_classifier(
+        model,
+        head,
+        application=base.application,
+        input_size=base.input_size,
+        image_size=settings.image_size,
+        pooling="avg",
+    )
+    outcome = fit_phase(
+        classifier,
+        Rows(images, [train], numbers[train]),
+        Rows(images, [validation], numbers[validation]),
+        classes=len(classes),
+        settings=settings,
+        phase=Phase("source", settings.epochs, settings.learning_rate),
+        first_epoch=1,
+        seed=seed,
+        publish=lambda epoch, phase, metrics: None,  # the card tells how it ended
+    )
+    best = min(outcome.history, key=lambda record: record["val_loss"])
+    return {
+        "source": settings.source,
+        "source_classes": classes.tolist(),
+        "source_images": len(labels),
+        "source_unreadable": unreadable,
+        "source_val_accuracy": best["val_accuracy"],
+        "source_val_n": len(validation),
+    }

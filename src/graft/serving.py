@@ -1,0 +1,143 @@
+"""A model's folder to a classifier of image files, and the same as the pyfunc that MLflow logs, loads and serves."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import GenericAlias
+from typing import Any
+
+import numpy as np
+
+from graft.images import ImageError, decode, resize
+from graft.storage import ArtifactError, read_json
+
+BATCH = 64  # images at a time, which bounds the memory of a large request
+DISTRIBUTIONS = (  # what load_classifier imports, directly or through others
+    *("tensorflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "scipy"),
+    *("scikit-learn", "skops", "tqdm"),
+)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model of either kind with all it needs to look at a picture.
+
+    Attributes:
+        classes: names in the order of the probabilities.
+        image_size: px per side that the pictures are resized to, by `resize` (stretch, crop or pad).
+        apply: RGB 0..255 (n, image_size, image_size, 3) to probabilities (n, classes).
+    """
+
+    classes: tuple[str, ...]
+    image_size: int
+    resize: Any
+    apply: Callable[[np.ndarray], np.ndarray]
+
+    def classify(self, files: Sequence[bytes]) -> np.ndarray:
+        """Probabilities (n, classes) of image files.
+
+        Raises:
+            ImageError: a file is no picture; its position and the reason are named.
+        """
+        parts = [self.apply(self._pixels(files, start)) for start in range(0, len(files), BATCH)]
+        return np.concatenate([np.empty((0, len(self.classes))), *parts])
+
+    def _pixels(self, files: Sequence[bytes], start: int) -> np.ndarray:
+        pixels = []
+        for number, content in enumerate(files[start : start + BATCH], start=start):
+            try:
+                pixels.append(resize(decode(content), self.image_size, self.resize))
+            except ImageError as error:
+                raise ImageError(error.reason, f"image {number}: {error.detail}") from None
+        return np.stack(pixels)
+
+
+def load_classifier(folder: Path, source: Path | None = None) -> Classifier:
+    """The classifier of a models/<name> folder.
+
+    Args:
+        folder: holds classes.json and input.json, and model.keras or else svm.skops with base.json.
+        source: models/source/<backbone>, for an SVM, which is stored without the base that makes its features.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or of another base.
+    """
+    classes, shape = tuple(read_json(folder / "classes.json")), read_json(folder / "input.json")
+    apply = _network(folder / "model.keras") if (folder / "model.keras").exists() else _machine(folder, source)
+    return Classifier(classes, shape["image_size"], shape["resize"], apply)
+
+
+def _network(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import keras
+
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    return lambda images: np.asarray(model.predict_on_batch(images))
+
+
+def _machine(folder: Path, source: Path | None) -> Callable[[np.ndarray], np.ndarray]:
+    from graft.features import load_extractor
+    from graft.svm import load_svm
+
+    machine, base = load_svm(folder / "svm.skops"), read_json(folder / "base.json")
+    if source is None:
+        raise ArtifactError(f"{folder} is an SVM on the features of a base; its models/source folder must be given too")
+    extract = load_extractor(base, source)
+    return lambda images: machine.predict_proba(extract(images))
+
+
+def requirements() -> list[str]:
+    """What an environment must hold to load a classifier, at the versions installed here."""
+    versions = {}
+    for name in DISTRIBUTIONS:
+        with suppress(metadata.PackageNotFoundError):  # of the two TensorFlows one alone is installed
+            versions[name] = metadata.version(name)
+    return [f"{name}=={version}" for name, version in versions.items()]
+
+
+def _register_with_mlflow() -> None:
+    """Hand MLflow the model whose code this file is."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from pydantic import create_model
+
+    fields: dict[str, Any] = {"class": (str, ...), "probabilities": (dict[str, float], ...)}
+    answer = create_model("Answer", **fields)
+
+    class ImageClassifier(mlflow.pyfunc.PythonModel):
+        """Base64-encoded image files in; the class and every class's probability out."""
+
+        def load_context(self, context: Any) -> None:
+            """Load from the artifacts `model` and, for an SVM, `source`."""
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in training; before TensorFlow is imported
+            source = context.artifacts.get("source")
+            self.classifier = load_classifier(Path(context.artifacts["model"]), Path(source) if source else None)
+
+        def predict(
+            self, context: Any, model_input: list[str], params: dict[str, Any] | None = None
+        ) -> list[dict[str, Any]]:
+            """One {class, probabilities} for each image."""
+            classes = self.classifier.classes
+            try:
+                files = [base64.b64decode(image, validate=True) for image in model_input]
+                probabilities = self.classifier.classify(files)
+            except (binascii.Error, ImageError) as error:
+                raise MlflowException.invalid_parameter_value(f"expected base64-encoded image files: {error}") from None
+            return [
+                {"class": classes[row.argmax()], "probabilities": dict(zip(classes, row.tolist(), strict=True))}
+                for row in probabilities
+            ]
+
+        predict.__annotations__["return"] = GenericAlias(list, (answer,))  # from which MLflow makes the signature
+
+    mlflow.models.set_model(ImageClassifier())
+
+
+if __name__ != "graft.serving":  # MLflow runs the file under a name of its own; whoever imports it needs no MLflow
+    _register_with_mlflow()

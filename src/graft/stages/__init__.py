@@ -1,0 +1,33 @@
+"""One thin entry point per stage of dvc.yaml: paths come as options, values from params.yaml, work from the library."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.errors import GraftError
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters' file.")]
+PARAMS_FILE = Path("params.yaml")
+
+
+def stage_name(verb: str, row: str) -> str:
+    """The stage's name in dvc.yaml, also where it is called by hand."""
+    return os.environ.get("DVC_STAGE", f"{verb}@{row}")
+
+
+def run_key_of(verb: str, row: str) -> str:
+    """The identity of the run that this stage is about to be, from the dvc.yaml of the working directory."""
+    from graft.journal import run_key
+
+    return run_key(stage_name(verb, row), Path.cwd())
+
+
+def start(main: Callable[..., None]) -> None:
+    """Run a stage's main on the command line; what a user can cause is one message, not a stack trace."""
+    try:
+        typer.run(main)
+    except GraftError as error:
+        raise SystemExit(f"{os.environ.get('DVC_STAGE', 'graft')}: {error}") from None

@@ -1,0 +1,77 @@
+"""A network trained from scratch, for the other models to be compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft import runtime
+from graft.artifacts import read_images, read_manifest, read_views, view_rows
+from graft.baselines import train_baseline
+from graft.network_runs import write_network_run
+from graft.params import Params, load_params, row
+from graft.runs import RunIdentity, RunPaths
+from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, stage_name, start
+from graft.training import Rows
+
+
+def run(params: Params, name: str, *, prepared: Path, augmented: Path, paths: RunPaths, key: str) -> None:
+    """Train one baseline and write the model, its predictions and its journal."""
+    baseline = row(params.baselines, name, "baselines")
+    runtime.configure(params.seed)
+    manifest = read_manifest(prepared)
+    views = read_views(augmented, manifest)
+    images = read_images(prepared, len(manifest.rows))
+    labels, validation = manifest.labels, manifest.positions("validation")
+    identity = RunIdentity(
+        key=key,
+        model=name,
+        kind="baseline",
+        backbone=None,
+        stage=stage_name("baseline", name),
+        params=params.model_dump(mode="json", include={"seed", "data", "augment"}) | baseline.model_dump(mode="json"),
+    )
+    journal = identity.start_journal()
+    trained = train_baseline(
+        baseline,
+        Rows(read_images(augmented, len(views)), view_rows(views), labels[manifest.positions("train")]),
+        Rows(images, [validation], labels[validation]),
+        classes=len(manifest.classes),
+        seed=params.seed,
+        publish=journal.epoch,
+    )
+    write_network_run(
+        paths,
+        identity,
+        journal,
+        trained,
+        manifest=manifest,
+        images=images,
+        batch_size=baseline.train.batch_size,
+        resize=params.data.resize,
+    )
+
+
+def main(
+    name: str,
+    prepared: Annotated[Path, typer.Option()],
+    augmented: Annotated[Path, typer.Option()],
+    model: Annotated[Path, typer.Option()],
+    run_folder: Annotated[Path, typer.Option("--run")],
+    metrics: Annotated[Path, typer.Option()],
+    history: Annotated[Path, typer.Option()],
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Run as the baseline stage of one row."""
+    from graft.preflight import check_before_training
+
+    loaded = load_params(params)
+    check_before_training(loaded)
+    paths = RunPaths(model, run_folder, metrics, history)
+    run(loaded, name, prepared=prepared, augmented=augmented, paths=paths, key=run_key_of("baseline", name))
+
+
+if __name__ == "__main__":
+    start(main)

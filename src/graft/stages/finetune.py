@@ -1,0 +1,95 @@
+"""A backbone's head, then its upper layers, trained on the prepared images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft import runtime
+from graft.artifacts import read_features, read_images, read_manifest, read_views, view_rows
+from graft.finetuning import Images, fine_tune
+from graft.network_runs import write_network_run
+from graft.params import Params, load_params, row
+from graft.runs import RunIdentity, RunPaths
+from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, stage_name, start
+from graft.weights import load_base
+
+
+def run(
+    params: Params,
+    name: str,
+    *,
+    prepared: Path,
+    augmented: Path,
+    features: Path,
+    source: Path,
+    paths: RunPaths,
+    key: str,
+) -> None:
+    """Fine-tune one backbone and write the model, its predictions and its journal."""
+    backbone = row(params.backbones, name, "backbones")
+    runtime.configure(params.seed)
+    manifest = read_manifest(prepared)
+    views = read_views(augmented, manifest)
+    images = Images(
+        prepared=read_images(prepared, len(manifest.rows)),
+        augmented=read_images(augmented, len(views)),
+        views=view_rows(views),
+    )
+    identity = RunIdentity(
+        key=key,
+        model=name,
+        kind="finetune",
+        backbone=name,
+        stage=stage_name("finetune", name),
+        params=params.model_dump(mode="json", include={"seed", "data", "augment"})
+        | backbone.model_dump(mode="json", include={"base", "features", "finetune"}),
+    )
+    journal = identity.start_journal()
+    feature_set = read_features(features, manifest)
+    trained = fine_tune(load_base(source), backbone, manifest, feature_set, images, params.seed, journal.epoch)
+    write_network_run(
+        paths,
+        identity,
+        journal,
+        trained,
+        manifest=manifest,
+        images=images.prepared,
+        batch_size=backbone.features.batch_size,
+        resize=params.data.resize,
+    )
+
+
+def main(
+    name: str,
+    prepared: Annotated[Path, typer.Option()],
+    augmented: Annotated[Path, typer.Option()],
+    features: Annotated[Path, typer.Option()],
+    source: Annotated[Path, typer.Option()],
+    model: Annotated[Path, typer.Option()],
+    run_folder: Annotated[Path, typer.Option("--run")],
+    metrics: Annotated[Path, typer.Option()],
+    history: Annotated[Path, typer.Option()],
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Run as the finetune stage of one backbone."""
+    from graft.preflight import check_before_training
+
+    loaded = load_params(params)
+    check_before_training(loaded)
+    run(
+        loaded,
+        name,
+        prepared=prepared,
+        augmented=augmented,
+        features=features,
+        source=source,
+        paths=RunPaths(model, run_folder, metrics, history),
+        key=run_key_of("finetune", name),
+    )
+
+
+if __name__ == "__main__":
+    start(main)

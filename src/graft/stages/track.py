@@ -1,0 +1,57 @@
+"""Every trained model told to MLflow; always the last stage, and a short one where there is nothing new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.params import Params, load_params
+from graft.stages import PARAMS_FILE, ParamsFile
+from graft.trained import read_project, read_trained_models
+
+
+def run(
+    params: Params, *, runs: Path, models: Path, leaderboard: Path, figures: Path, prepared: Path, lock: Path
+) -> None:
+    """Publish the runs and the champion; where the server is down, say so and leave it to the next call."""
+    from graft.tracking import UnreachableError, publish
+
+    trained = read_trained_models(params, runs=runs, models=models, leaderboard=leaderboard, figures=figures, lock=lock)
+    try:
+        done = publish(trained, params.tracking, read_project(params, prepared))
+    except UnreachableError as error:
+        print(f"track: {error}; nothing is lost, run `graft track` when it is back")
+        return
+    champion = next((model.name for model in trained if model.champion), "none")
+    version = f"is version {done.version}" if done.version else "not registered from an experiment's copy"
+    print(
+        f"track: {len(trained)} runs ({done.new} new) in experiment {params.tracking.experiment}, "
+        f"champion {champion} {version} at {done.uri}"
+    )
+
+
+def main(
+    runs: Annotated[Path, typer.Option()],
+    models: Annotated[Path, typer.Option()],
+    leaderboard: Annotated[Path, typer.Option()],
+    figures: Annotated[Path, typer.Option()],
+    prepared: Annotated[Path, typer.Option()],
+    lock: Annotated[Path, typer.Option()],
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Run as the track stage."""
+    run(
+        load_params(params),
+        runs=runs,
+        models=models,
+        leaderboard=leaderboard,
+        figures=figures,
+        prepared=prepared,
+        lock=lock,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,191 @@
+"""A trained model as the pipeline left it on the disk, and what a tracking server is told of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graft.journal import JournalRecord, project_root, read_journal
+from graft.params import Params
+from graft.storage import ArtifactError, read_json
+
+REWRITTEN = ("dvc.lock", "reports")  # by `dvc repro` itself, so their changes do not make a working tree dirty
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with its record.
+
+    Attributes:
+        journal: of its training.
+        metrics: its row of the leaderboard, numbers only.
+        champion: whether it leads the leaderboard.
+        folder: models/<name>.
+        source: models/source/<backbone> where the model is an SVM on that base; else None.
+        files: what else is kept of the run, such as its journal.
+        figures: of this model alone.
+        inputs: DVC's md5 of its data by path; code is not among them.
+    """
+
+    journal: JournalRecord
+    metrics: Mapping[str, float]
+    champion: bool
+    folder: Path
+    source: Path | None
+    files: Sequence[Path]
+    figures: Sequence[Path]
+    inputs: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """As in the leaderboard."""
+        return str(self.journal.header["model"])
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Which training this was: its key and when it began."""
+        return self.journal.header["key"], self.journal.header["started"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the models have in common.
+
+    Attributes:
+        root: where stores lie; the original repository, also for an experiment in a copy.
+        prepared: folder of the prepared data set.
+        listed: names of the models that the params list.
+        experiment: name of the DVC experiment that is running; None outside of one.
+        detached: whether this is a copy, so that what it holds is not the project's own state.
+        commit: of the working tree; None outside git.
+        dirty: whether the working tree differs from it, but for what `dvc repro` rewrites.
+    """
+
+    root: Path
+    prepared: Path
+    listed: Sequence[str]
+    experiment: str | None
+    detached: bool
+    commit: str | None
+    dirty: bool
+
+
+def read_project(params: Params, prepared: Path) -> Project:
+    """The project of the working directory."""
+    return Project(
+        root=project_root(),
+        prepared=prepared,
+        listed=tuple(params.models()),
+        experiment=os.environ.get("DVC_EXP_NAME"),
+        detached=project_root() != Path.cwd().resolve(),
+        commit=_git("rev-parse", "HEAD"),
+        dirty=bool(_git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in REWRITTEN))),
+    )
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def read_trained_models(
+    params: Params, *, runs: Path, models: Path, leaderboard: Path, figures: Path, lock: Path
+) -> list[TrainedModel]:
+    """The models that both the params and the leaderboard list, in the params' order.
+
+    Args:
+        params: list the models.
+        runs: reports/runs, a folder for each model.
+        models: a folder for each model, and `source` with one for each backbone.
+        leaderboard: leaderboard.json.
+        figures: holds a folder for each model that has figures.
+        lock: dvc.lock.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, or a training did not come to its end.
+    """
+    rows = {row["model"]: row for row in read_json(leaderboard)}
+    stages = _locked_stages(lock)
+    return [
+        _read_model(rows[name], runs / name, models, figures / name, stages) for name in params.models() if name in rows
+    ]
+
+
+def _read_model(
+    row: Mapping[str, Any], run: Path, models: Path, figures: Path, stages: Mapping[str, Any]
+) -> TrainedModel:
+    journal = read_journal(run / "journal.jsonl")
+    if not journal.complete:
+        raise ArtifactError(f"{run / 'journal.jsonl'} has no end; `dvc repro` trains {row['model']} again")
+    header = journal.header
+    return TrainedModel(
+        journal=journal,
+        metrics={key: value for key, value in row.items() if isinstance(value, int | float) and key != "champion"},
+        champion=row["champion"],
+        folder=models / row["model"],
+        source=models / "source" / header["backbone"] if header["kind"] == "svm" else None,
+        files=[run / "journal.jsonl", *sorted(run.glob("search.csv"))],
+        figures=sorted(figures.glob("*")),
+        inputs=_data_hashes(stages.get(header["stage"], {})),
+    )
+
+
+def _locked_stages(lock: Path) -> Mapping[str, Any]:
+    try:
+        content: Mapping[str, Any] = yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    except FileNotFoundError:
+        raise ArtifactError(f"{lock} is missing; `dvc repro` makes it") from None
+    return content["stages"]
+
+
+def _data_hashes(stage: Mapping[str, Any]) -> dict[str, str]:
+    return {dep["path"]: str(dep["md5"]) for dep in stage.get("deps", []) if not dep["path"].endswith(".py")}
+
+
+def describe(model: TrainedModel, project: Project) -> dict[str, str]:
+    """What runs are found and told apart by."""
+    header = model.journal.header
+    facts = {
+        **{name: header[name] for name in ("model", "kind", "backbone", "stage")},
+        "git.dirty": None if project.commit is None else json.dumps(project.dirty),
+        "mlflow.source.git.commit": project.commit,
+        "mlflow.source.name": header["stage"],
+        "dvc.experiment": project.experiment,
+        **{f"dvc.md5.{path}": md5 for path, md5 in model.inputs.items()},
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def parameters(journal: JournalRecord) -> dict[str, str]:
+    """The params under dotted names, and the first epoch of each later phase, such as unfrozen_from_epoch."""
+    starts: dict[str, str] = {}
+    for epoch in journal.epochs:
+        starts.setdefault(f"{epoch['phase']}_from_epoch", str(epoch["epoch"]))
+    return _flat(journal.header["params"]) | dict(list(starts.items())[1:])
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Text stays as it is; numbers, lists and the like are written as JSON."""
+    if not isinstance(value, Mapping):
+        return {prefix: value if isinstance(value, str) else json.dumps(value)}
+    flat: dict[str, str] = {}
+    for name, item in value.items():
+        flat |= _flat(item, f"{prefix}.{name}" if prefix else name)
+    return flat
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """A hash of the files' names and contents."""
+    hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()

@@ -1,0 +1,113 @@
+"""A finished project as `graft.stages.track` finds it, of models too small to have been trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graft.artifacts import Manifest, write_manifest
+from graft.journal import Journal, lock_key
+from graft.params import Params, Tracking
+from graft.storage import write_json, write_table
+from graft.trained import Project, TrainedModel, read_trained_models
+
+CLASSES = ("0", "1", "2")
+MD5 = "0123456789abcdef0123456789abcdef.dir"
+TRACKING = Tracking(experiment="graft", registered_model="graft")
+
+
+def train(root: Path, params: Params, name: str, *, epochs: dict[str, int] | None = None) -> None:
+    """What a training stage and compare leave of one model; called again, it is another training."""
+    kind = params.models()[name]
+    backbone = None if kind == "baseline" else name.removesuffix("-svm")
+    stage = f"{kind}@{backbone or name}"
+    if kind == "baseline":
+        own: dict[str, Any] = params.baselines[name].model_dump(mode="json")
+    else:
+        own = params.backbones[name.removesuffix("-svm")].model_dump(mode="json", include={"base", "features", kind})
+    entry = {
+        "cmd": f"python -m graft.stages.{kind} {name}",
+        "deps": [{"path": "data/prepared", "md5": MD5}, {"path": "src/graft/images.py", "md5": "1" * 32}],
+        "params": {"params.yaml": {"seed": params.seed, "own": own}},
+    }
+    _lock(root, stage, entry)
+    header = {"key": lock_key(entry), "model": name, "kind": kind, "backbone": backbone, "stage": stage}
+    journal = Journal.start(root / ".work" / name, {**header, "params": {"seed": params.seed, **own}})
+    number = 0
+    for phase, count in (epochs if epochs is not None else _phases(kind)).items():
+        for _ in range(count):
+            number += 1
+            journal.epoch(number, phase, {"loss": 2 / number, "val_loss": 2.1 / number, "val_accuracy": 1 - 1 / number})
+    journal.finish({"val_accuracy": 0.75}, {"train_seconds": 1.5})
+    journal.move_to(root / "reports" / "runs" / name / "journal.jsonl")
+    if kind == "svm":
+        write_table(root / "reports" / "runs" / name / "search.csv", pd.DataFrame({"C": [1.0], "mean_accuracy": [0.7]}))
+        (root / "models" / "source" / name.removesuffix("-svm")).mkdir(parents=True, exist_ok=True)
+        (root / "models" / "source" / name.removesuffix("-svm") / "card.json").write_text("{}")
+    write_json(root / "models" / name / "classes.json", list(CLASSES))
+    write_json(root / "models" / name / "input.json", {"image_size": 8, "resize": "stretch"})
+    for figure in ("confusion", "curves"):
+        path = root / "reports" / "figures" / name / f"{figure}.svg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><text y="20">{name} {figure}</text></svg>')
+
+
+def _phases(kind: str) -> dict[str, int]:
+    return {"baseline": {"train": 3}, "finetune": {"frozen": 2, "unfrozen": 3}, "svm": {}}[kind]
+
+
+def _lock(root: Path, stage: str, entry: dict[str, Any]) -> None:
+    path = root / "dvc.lock"  # JSON is YAML
+    content = json.loads(path.read_text()) if path.exists() else {"schema": "2.0", "stages": {}}
+    content["stages"][stage] = entry
+    path.write_text(json.dumps(content))
+
+
+def compare(root: Path, params: Params, champion: str, *, low: float = 0.6) -> None:
+    """The leaderboard, without test figures for the champion's rivals."""
+    rows = [
+        {
+            **{"model": name, "kind": kind, "backbone": None, "champion": name == champion},
+            **{"val_accuracy": 0.75, "test_accuracy": 0.7 if name == champion else None, "test_accuracy_low": low},
+            **{"parameters": 1000 + number, "train_seconds": 1.5, "n_test": 30},
+        }
+        for number, (name, kind) in enumerate(params.models().items())
+    ]
+    write_json(root / "reports" / "leaderboard.json", rows)
+
+
+def prepare(root: Path) -> None:
+    """A prepared data set's list of images."""
+    ids = [f"i{number}" for number in range(12)]
+    rows = pd.DataFrame({"image_id": ids, "label": np.tile(CLASSES, 4), "split": ["train"] * 9 + ["test"] * 3})
+    write_manifest(root / "data" / "prepared", Manifest(rows.assign(source=ids, width=8, height=8), CLASSES))
+
+
+def project(root: Path, params: Params, **changes: Any) -> Project:
+    """The project at root, which is also the working directory."""
+    facts = {"experiment": None, "detached": False, "commit": "c0ffee", "dirty": True}
+    return Project(root, Path("data/prepared"), tuple(params.models()), **{**facts, **changes})
+
+
+def trained(root: Path, params: Params) -> list[TrainedModel]:
+    """As the track stage reads them."""
+    return read_trained_models(
+        params,
+        runs=root / "reports" / "runs",
+        models=root / "models",
+        leaderboard=root / "reports" / "leaderboard.json",
+        figures=root / "reports" / "figures",
+        lock=root / "dvc.lock",
+    )
+
+
+def finished_project(root: Path, params: Params, champion: str) -> None:
+    """All models of the params, trained and compared."""
+    prepare(root)
+    for name in params.models():
+        train(root, params, name)
+    compare(root, params, champion)

@@ -1,0 +1,227 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from graft.artifacts import (
+    MANIFEST_COLUMNS,
+    Manifest,
+    Predictions,
+    class_numbers,
+    read_features,
+    read_images,
+    read_manifest,
+    read_predictions,
+    read_views,
+    view_rows,
+    write_manifest,
+    write_predictions,
+)
+from graft.shards import ShardWriter
+from graft.storage import ArtifactError, write_json, write_table
+
+CLASSES = ("ants", "bees")
+ROWS = pd.DataFrame(
+    [
+        ("a", "bees", "train", "bees/1.png", 4, 3),
+        ("b", "ants", "test", "ants/1.png", 4, 3),
+        ("c", "ants", "train", "ants/2.png", 4, 3),
+        ("d", "bees", "validation", "bees/2.png", 4, 3),
+    ],
+    columns=list(MANIFEST_COLUMNS),
+)
+MANIFEST = Manifest(ROWS, CLASSES)
+
+
+def write_shards(folder, name, rows):
+    with ShardWriter(folder, name, (2,), np.float32) as writer:
+        writer.append(np.arange(2.0 * rows).reshape(rows, 2))
+
+
+def test_a_manifest_comes_back(tmp_path):
+    write_manifest(tmp_path, MANIFEST)
+    manifest = read_manifest(tmp_path)
+    pd.testing.assert_frame_equal(manifest.rows, ROWS)
+    assert manifest.classes == CLASSES
+    assert manifest.labels.tolist() == [1, 0, 0, 1]
+    assert manifest.positions("train").tolist() == [0, 2]
+    assert manifest.positions("test").tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        pytest.param(pd.concat([ROWS, ROWS[:1]]), "lists an image twice", id="an image twice"),
+        pytest.param(ROWS.assign(split="holdout"), r"splits must be among .* received \['holdout'\]", id="a split"),
+        pytest.param(
+            ROWS.assign(label="wasps"), r"labels must be among \['ants', 'bees'\], received 'wasps'", id="label"
+        ),
+        pytest.param(ROWS.drop(columns="source"), "must have the columns", id="a column that is missing"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(tmp_path, rows, message):
+    write_manifest(tmp_path, Manifest(rows, CLASSES))
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_without_its_classes_is_refused(tmp_path):
+    write_manifest(tmp_path, MANIFEST)
+    (tmp_path / "classes.json").unlink()
+    with pytest.raises(ArtifactError, match=r"classes.json is missing"):
+        read_manifest(tmp_path)
+
+
+def test_class_numbers_follow_the_order_of_the_classes():
+    assert class_numbers(pd.Series(["b", "a", "b"], index=[7, 8, 9]), ["b", "a"]).tolist() == [0, 1, 0]
+    with pytest.raises(ArtifactError, match="received 'x'"):
+        class_numbers(pd.Series(["a", "x"], index=[7, 8]), ["a"])
+
+
+def test_images_belong_to_an_index_of_as_many_rows(tmp_path):
+    write_shards(tmp_path, "images", 4)
+    assert len(read_images(tmp_path, 4)) == 4
+    with pytest.raises(ArtifactError, match="images has 4 rows, its index has 5"):
+        read_images(tmp_path, 5)
+
+
+VIEWS = pd.DataFrame({"image_id": ["a", "c"] * 3, "view": [0, 0, 1, 1, 2, 2]})
+
+
+def test_views_belong_to_the_training_images_of_a_manifest(tmp_path):
+    write_table(tmp_path / "views.parquet", VIEWS)
+    views = read_views(tmp_path, MANIFEST)
+    pd.testing.assert_frame_equal(views, VIEWS)
+    assert [rows.tolist() for rows in view_rows(views)] == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        pytest.param(VIEWS.assign(image_id=["a", "b"] * 3), id="views of a test image"),
+        pytest.param(VIEWS[:-1], id="a view of some images only"),
+        pytest.param(VIEWS.sort_values("image_id", kind="stable"), id="image after image"),
+        pytest.param(VIEWS.assign(view=[1, 1, 0, 0, 2, 2]), id="views in another order"),
+    ],
+)
+def test_views_of_another_manifest_are_refused(tmp_path, views):
+    write_table(tmp_path / "views.parquet", views)
+    with pytest.raises(
+        ArtifactError, match="does not hold the views of this manifest's training images; rerun augment"
+    ):
+        read_views(tmp_path, MANIFEST)
+
+
+INDEX = pd.concat(
+    [
+        ROWS[["image_id", "split", "label"]].assign(view=0),
+        ROWS[["image_id", "split", "label"]].iloc[[0, 2]].assign(view=1),
+    ],
+    ignore_index=True,
+)
+
+
+def write_features(folder, index=INDEX, top=6, cut=None):
+    write_table(folder / "index.parquet", index)
+    write_shards(folder, "top", top)
+    if cut is not None:
+        write_shards(folder, "cut", cut)
+
+
+def test_features_come_back_by_split_and_view(tmp_path):
+    write_features(tmp_path, cut=6)
+    features = read_features(tmp_path, MANIFEST)
+    assert features.views == 2
+    assert features.labels.tolist() == [1, 0, 0, 1, 1, 0]
+    assert features.positions("train").tolist() == [0, 2]
+    assert features.positions("train", view=1).tolist() == [4, 5]
+    assert features.positions("validation").tolist() == [3]
+    np.testing.assert_array_equal(features.top[features.positions("train", view=1)], [[8, 9], [10, 11]])
+    assert features.cut is not None
+
+
+def test_a_base_that_is_not_cut_has_no_activations_there(tmp_path):
+    write_features(tmp_path)
+    assert read_features(tmp_path, MANIFEST).cut is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"top": 5}, "top has 5 rows, its index has 6", id="too few activations"),
+        pytest.param({"cut": 7}, "cut has 7 rows, its index has 6", id="too many at the cut"),
+        pytest.param({"index": INDEX.drop(columns="view")}, "must have the columns", id="no views"),
+        pytest.param({"index": INDEX.assign(label="ants")}, "rerun features", id="other labels"),
+        pytest.param({"index": INDEX.iloc[[1, 0, 2, 3, 4, 5]]}, "rerun features", id="another order"),
+    ],
+)
+def test_features_of_other_rows_are_refused(tmp_path, arguments, message):
+    write_features(tmp_path, **arguments)
+    with pytest.raises(ArtifactError, match=message):
+        read_features(tmp_path, MANIFEST)
+
+
+HELD_OUT = ROWS.iloc[[1, 3]]
+PROBABILITIES = np.array([[0.75, 0.25], [0.125, 0.875]])
+
+
+def test_predictions_come_back_exactly(tmp_path):
+    path = tmp_path / "predictions.parquet"
+    write_predictions(path, Predictions(HELD_OUT, PROBABILITIES, CLASSES))
+    assert pd.read_parquet(path).columns.tolist() == ["image_id", "split", "label", "p:ants", "p:bees"]
+    predictions = read_predictions(path)
+    assert predictions.classes == CLASSES
+    assert predictions.rows["image_id"].tolist() == ["b", "d"]
+    numbers, probabilities = predictions.split("validation")
+    assert numbers.tolist() == [1]
+    np.testing.assert_array_equal(probabilities, PROBABILITIES[1:])
+
+
+def test_an_absent_split_is_empty(tmp_path):
+    numbers, probabilities = Predictions(HELD_OUT[1:], PROBABILITIES[1:], CLASSES).split("test")
+    assert numbers.shape == (0,)
+    assert probabilities.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        pytest.param([[0.5, 0.5], [np.nan, 1]], "row 1 is not a probability distribution", id="NaN"),
+        pytest.param([[np.inf, 0], [0, 1]], "row 0 is not a probability distribution", id="infinite"),
+        pytest.param([[0.5, 0.5], [1.5, -0.5]], "row 1 is not a probability distribution", id="negative"),
+        pytest.param([[0.5, 0.4], [0, 1]], "row 0 is not a probability distribution", id="a sum below one"),
+        pytest.param([[3.0, 2.0], [0, 1]], "row 0 is not a probability distribution", id="logits"),
+        pytest.param([[0, 1]], r"must have shape \(2, 2\), received \(1, 2\)", id="a row too few"),
+        pytest.param([[1], [1]], r"must have shape \(2, 2\), received \(2, 1\)", id="a class too few"),
+    ],
+)
+def test_predictions_that_are_no_probabilities_are_neither_written_nor_read(tmp_path, probabilities, message):
+    path, values = tmp_path / "predictions.parquet", np.array(probabilities, float)
+    with pytest.raises(ArtifactError, match=message):
+        write_predictions(path, Predictions(HELD_OUT, values, CLASSES))
+    assert not path.exists()
+    if values.shape == (2, 2):
+        columns = {f"p:{name}": values[:, number] for number, name in enumerate(CLASSES)}
+        write_table(path, HELD_OUT[["image_id", "split", "label"]].assign(**columns))
+        with pytest.raises(ArtifactError, match=message):
+            read_predictions(path)
+
+
+def test_predictions_without_labels_are_refused(tmp_path):
+    write_table(tmp_path / "p.parquet", pd.DataFrame({"image_id": ["a"], "p:ants": [1.0]}))
+    with pytest.raises(ArtifactError, match="must have the columns"):
+        read_predictions(tmp_path / "p.parquet")
+
+
+def test_a_truncated_file_of_predictions_is_refused(tmp_path):
+    path = tmp_path / "p.parquet"
+    write_predictions(path, Predictions(HELD_OUT, PROBABILITIES, CLASSES))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ArtifactError, match="not a readable Parquet file"):
+        read_predictions(path)
+
+
+def test_classes_of_another_run_are_refused(tmp_path):
+    write_manifest(tmp_path, MANIFEST)
+    write_json(tmp_path / "classes.json", ["bees"])
+    with pytest.raises(ArtifactError, match=r"labels must be among \['bees'\], received 'ants'"):
+        read_manifest(tmp_path)

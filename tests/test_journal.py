@@ -1,0 +1,278 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graft import journal
+from graft.journal import Journal, lock_key, read_journal, run_key, work_folder
+from graft.storage import ArtifactError
+
+HEADER = {
+    "key": "k1",
+    "model": "vgg16",
+    "kind": "finetune",
+    "backbone": "vgg16",
+    "stage": "finetune@vgg16",
+    "params": {"seed": 1, "finetune": {"epochs": 2, "learning_rate": 1e-3}},
+}
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def start(**changes):
+    return {"record": "start", "schema": 1, **HEADER, "started": "2026-01-01T00:00:00.000+00:00", **changes}
+
+
+def epoch(number, **metrics):
+    return {"record": "epoch", "epoch": number, "phase": "frozen", "metrics": metrics or {"loss": 1.0}}
+
+
+END = {"record": "end", "metrics": {"parameters": 3}, "timings": {"train_seconds": 1.5}, "ended": "2026-01-01T00:01:00"}
+
+
+def test_a_finished_journal_reads_back_as_written(tmp_path):
+    run = Journal.start(tmp_path / "work", HEADER)
+    run.epoch(1, "frozen", {"loss": 0.5, "val_accuracy": 0.25})
+    run.epoch(2, "unfrozen", {"loss": 0.25, "val_accuracy": 0.5})
+    run.finish({"parameters": 10}, {"train_seconds": 2.5})
+    run.move_to(tmp_path / "out" / "journal.jsonl")
+
+    record = read_journal(tmp_path / "out" / "journal.jsonl")
+    assert {key: record.header[key] for key in HEADER} == HEADER
+    assert record.header["started"] <= record.ended
+    assert record.epochs == [
+        {"epoch": 1, "phase": "frozen", "metrics": {"loss": 0.5, "val_accuracy": 0.25}},
+        {"epoch": 2, "phase": "unfrozen", "metrics": {"loss": 0.25, "val_accuracy": 0.5}},
+    ]
+    assert (record.metrics, record.timings, record.complete) == ({"parameters": 10.0}, {"train_seconds": 2.5}, True)
+    assert not (tmp_path / "work").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["journal.jsonl"]
+
+
+def test_every_line_is_readable_before_the_run_ends(tmp_path):
+    run = Journal.start(tmp_path, HEADER)
+    assert not read_journal(tmp_path / "journal.jsonl").complete
+    run.epoch(1, "frozen", {"loss": 0.5})
+    assert [record["epoch"] for record in read_journal(tmp_path / "journal.jsonl").epochs] == [1]
+
+
+def test_what_an_interrupted_run_left_is_begun_anew(tmp_path):
+    Journal.start(tmp_path, HEADER).epoch(1, "frozen", {"loss": 0.5})
+    Journal.start(tmp_path, {**HEADER, "params": {"seed": 2}})
+    record = read_journal(tmp_path / "journal.jsonl")
+    assert (record.header["params"], record.epochs) == ({"seed": 2}, [])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_refused_and_not_written(tmp_path, value):
+    run = Journal.start(tmp_path, HEADER)
+    with pytest.raises(
+        ArtifactError, match=r"val_loss must be a finite number, received (nan|inf) at epoch 3 \(frozen\)"
+    ):
+        run.epoch(3, "frozen", {"loss": 1.0, "val_loss": value})
+    with pytest.raises(ArtifactError, match="train_seconds must be a finite number"):
+        run.finish({}, {"train_seconds": value})
+    assert read_journal(tmp_path / "journal.jsonl").epochs == []
+
+
+def test_a_header_of_other_keys_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match=r"header must have \['backbone', 'key'.*received \['key'\]"):
+        Journal.start(tmp_path, {"key": "k"})
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ArtifactError, match="a record must be JSON"):
+        Journal.start(tmp_path, {**HEADER, "params": {"rate": float("nan")}})
+
+
+def test_a_torn_last_line_means_an_unfinished_run(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, start(), epoch(1), epoch(2), END)
+    path.write_bytes(path.read_bytes()[:-7])
+    record = read_journal(path)
+    assert ([e["epoch"] for e in record.epochs], record.complete, record.metrics) == ([1, 2], False, {})
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "must hold one start"),
+        ([epoch(1)], r"must hold one start, .* received \['epoch'\]"),
+        ([start(), END, epoch(1)], "must hold one start"),
+        ([start(), start()], "must hold one start"),
+        ([start(schema=2)], r"journal.jsonl:1: journals of schema 1 can be read, received 2"),
+        ([start(), epoch(1), epoch(2), epoch(2)], r"journal.jsonl:4: epochs must ascend, received 2 after 2"),
+        (
+            [start(), {"record": "epoch", "epoch": 1}],
+            r"journal.jsonl:2 is damaged: expected \['epoch', 'metrics', 'phase'\]",
+        ),
+        ([start(), {"record": "pause"}], r"journal.jsonl:2 is damaged"),
+        ([start(), ["epoch"], END], r"journal.jsonl:2 is damaged"),
+    ],
+)
+def test_a_damaged_journal_is_named_with_its_line(tmp_path, records, message):
+    write(tmp_path / "journal.jsonl", *records)
+    with pytest.raises(ArtifactError, match=message):
+        read_journal(tmp_path / "journal.jsonl")
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path):
+    write(tmp_path / "journal.jsonl", start(), epoch(1), END)
+    damaged = (tmp_path / "journal.jsonl").read_text().splitlines()
+    damaged[1] = damaged[1][:20] + "\x00" * 8
+    (tmp_path / "journal.jsonl").write_text("\n".join(damaged) + "\n")
+    with pytest.raises(ArtifactError, match=r"journal.jsonl:2 is damaged: expected a start, epoch or end record"):
+        read_journal(tmp_path / "journal.jsonl")
+    with pytest.raises(ArtifactError, match="is missing; `dvc repro` makes it"):
+        read_journal(tmp_path / "absent.jsonl")
+
+
+def test_a_second_process_waits_until_the_first_has_moved_its_journal(tmp_path):
+    run = Journal.start(tmp_path / "work", HEADER)
+    script = (
+        "import json, sys, pathlib; from graft.journal import Journal\n"
+        "run = Journal.start(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]))\n"
+        "run.finish({'second': 1}, {}); run.move_to(pathlib.Path(sys.argv[3]))"
+    )
+    arguments = [str(tmp_path / "work"), json.dumps(HEADER), str(tmp_path / "second.jsonl")]
+    second = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
+    assert "waiting for it to end" in second.stdout.readline()
+    run.finish({"first": 1}, {})
+    run.move_to(tmp_path / "first.jsonl")
+    second.communicate(timeout=30)
+    assert second.returncode == 0
+    assert read_journal(tmp_path / "first.jsonl").metrics == {"first": 1}
+    assert read_journal(tmp_path / "second.jsonl").metrics == {"second": 1}
+    assert not (tmp_path / "work").exists()
+
+
+def test_unfinished_work_lies_under_dvc_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    assert work_folder("k") == tmp_path / ".work" / "k"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "original"))
+    assert work_folder("k") == tmp_path / "original" / ".work" / "k"
+
+
+PIPELINE = """\
+stages:
+  finetune:
+    foreach: ${backbones}
+    do:
+      cmd: python train.py models/${key}
+      deps: [train.py, data]
+      params: [seed, "backbones.${key}.finetune"]
+      outs: ["models/${key}"]
+"""
+PARAMS = "seed: 1\nbackbones:\n  vgg16: {finetune: {rate: RATE}}\n  resnet50: {finetune: {rate: 0.5}}\n"
+TRAIN = """\
+import os, pathlib, sys
+from graft.journal import run_key, work_folder
+key = run_key(os.environ["DVC_STAGE"], pathlib.Path.cwd())
+pathlib.Path(sys.argv[1]).mkdir(parents=True)
+pathlib.Path(sys.argv[1], "key").write_text(f"{key} {work_folder(key)}")
+"""
+
+
+def fill(folder: Path, rate="1.0e-5"):
+    (folder / "data").mkdir()
+    for name in ("a", "b"):
+        (folder / "data" / name).write_text(name)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "params.yaml").write_text(PARAMS.replace("RATE", rate))
+    (folder / "train.py").write_text(TRAIN)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    from dvc.repo import Repo
+
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    fill(folder)
+    Repo.init(str(folder), no_scm=True).close()
+    return folder
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".dvc" not in path.parts}
+
+
+def test_the_key_follows_command_parameters_and_inputs_and_nothing_else(project):
+    before = snapshot(project)
+    key = run_key("finetune@vgg16", project)
+    assert len(key) == 64
+    assert run_key("finetune@vgg16", project) == key != run_key("finetune@resnet50", project)
+    assert snapshot(project) == before
+
+    (project / "params.yaml").write_text(PARAMS.replace("RATE", "1.0e-5").replace("0.5", "0.25"))
+    assert run_key("finetune@vgg16", project) == key
+    for name, text in [
+        ("params.yaml", PARAMS.replace("RATE", "2.0e-5")),
+        ("train.py", TRAIN + "# another\n"),
+        ("data/b", "c"),
+        ("dvc.yaml", PIPELINE.replace("models/${key}\n", "models/${key} --fast\n", 1)),
+    ]:
+        old = (project / name).read_text()
+        (project / name).write_text(text)
+        assert run_key("finetune@vgg16", project) != key, name
+        (project / name).write_text(old)
+    assert run_key("finetune@vgg16", project) == key
+
+
+def dvc(folder, *arguments):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_EXP")}
+    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    environment.pop("DVC_ROOT", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def keys(folder):
+    """As seen by the running stage, and as in dvc.lock afterwards."""
+    from ruamel.yaml import YAML
+
+    lock = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+    for stage, entry in lock.items():
+        seen, work = (folder / "models" / stage.split("@")[1] / "key").read_text().split(maxsplit=1)
+        yield stage, seen, lock_key(entry), Path(work)
+
+
+@pytest.mark.slow
+def test_a_running_stage_sees_the_key_that_dvc_lock_will_hold(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    project = tmp_path / "project"
+    project.mkdir()
+    fill(project)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], cwd=project, check=True)
+    (project / ".gitignore").write_text("/models\n")
+    dvc(project, "init", "-q")
+    dvc(project, "repro", "-q")
+    first = list(keys(project))
+    assert [seen for _, seen, _, _ in first] == [locked for _, _, locked, _ in first]
+    assert len({seen for _, seen, _, _ in first}) == 2
+
+    subprocess.run([*git, "add", "-A"], cwd=project, check=True)
+    subprocess.run([*git, "commit", "-qm", "first"], cwd=project, check=True)
+    dvc(project, "exp", "run", "--temp", "-q", "-n", "faster", "-S", "backbones.vgg16.finetune.rate=0.25")
+    assert list(keys(project)) == first  # the experiment ran in a copy
+    dvc(project, "exp", "apply", "-q", "faster")
+    second = list(keys(project))
+    assert [seen for _, seen, _, _ in second] == [locked for _, _, locked, _ in second]
+    assert second[0][1] != first[0][1]
+    assert second[1] == first[1]
+    assert second[0][3] == project / ".work" / second[0][1]  # of the original, not of the copy
+
+
+def test_reading_a_journal_needs_neither_dvc_nor_mlflow():
+    code = "import sys, graft.journal; sys.exit(any(name in sys.modules for name in ('dvc', 'mlflow', 'tensorflow')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert journal.SCHEMA == 1

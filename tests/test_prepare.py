@@ -1,0 +1,292 @@
+import hashlib
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from graft import images, shards, sources
+from graft.artifacts import MANIFEST_COLUMNS, SPLITS, read_images, read_manifest
+from graft.params import Data
+from graft.sources import Record, SourceError
+from graft.splits import SplitError
+from graft.stages import prepare
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def settings(**changes):
+    values = {
+        "source": "folder",
+        "path": "photos",
+        "image_size": 8,
+        "resize": "stretch",
+        "train_per_class": None,
+        "validation": 0.25,
+        "test": 0.25,
+    }
+    return Data(**values | changes)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Prepare with these settings; returns the manifest, its images and the two reports."""
+
+    def prepared(seed=1, name="run", **changes):
+        out, report = tmp_path / name / "prepared", tmp_path / name / "report"
+        prepare.run(settings(**changes), seed, out, report)
+        manifest = read_manifest(out)
+        stored = read_images(out, len(manifest.rows))[:]
+        return manifest, stored, pd.read_csv(report / "quarantine.csv"), pd.read_csv(report / "counts.csv")
+
+    return prepared
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def split_by_id(manifest):
+    return manifest.rows.set_index("image_id")["split"].to_dict()
+
+
+def test_every_image_of_a_folder_stands_beside_its_row(run, image_folder):
+    manifest, stored, quarantine, counts = run(path=image_folder)
+    rows = manifest.rows
+    assert tuple(rows.columns) == MANIFEST_COLUMNS
+    assert manifest.classes == ("ants", "bees", "wasps")
+    assert rows["image_id"].is_monotonic_increasing
+    assert sorted(rows["source"]) == sorted(
+        path.relative_to(image_folder).as_posix() for path in image_folder.glob("*/*")
+    )
+    for row, image in zip(rows.itertuples(), stored, strict=True):
+        content = (image_folder / row.source).read_bytes()
+        assert row.image_id == hashlib.sha256(content).hexdigest()
+        assert row.label == row.source.split("/")[0]
+        np.testing.assert_array_equal(image, images.resize(images.decode(content), 8, "stretch"))
+    assert (rows["width"] == 12).all()
+    assert (rows["height"] == 10).all()
+    assert quarantine.empty
+    assert quarantine.columns.tolist() == ["source", "label", "reason", "detail"]
+    assert counts.to_dict("list") == {
+        "label": ["ants", "bees", "wasps"],
+        "train": [4, 4, 4],
+        "validation": [2, 2, 2],
+        "test": [2, 2, 2],
+        "unused": [0, 0, 0],
+        "quarantined": [0, 0, 0],
+    }
+
+
+def test_digits_are_split_as_params_yaml_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(PROJECT)
+    prepare.main(tmp_path / "prepared", tmp_path / "report")
+    manifest = read_manifest(tmp_path / "prepared")
+    stored = read_images(tmp_path / "prepared", len(manifest.rows))
+    records = {hashlib.sha256(record.content).hexdigest(): record for record in sources.digits()}
+    assert stored.row_shape == (32, 32, 3)
+    for row, image in zip(manifest.rows.itertuples(), stored[:], strict=True):
+        record = records[row.image_id]
+        assert (row.label, row.source, row.width, row.height) == (record.label, record.source, 8, 8)
+        np.testing.assert_array_equal(image, images.resize(images.decode(record.content), 32, "stretch"))
+    assert manifest.rows["split"].value_counts().to_dict() == {"train": 200, "validation": 359, "test": 359}
+    assert capsys.readouterr().out == (
+        "prepare: 1,797 images of 10 classes: 200 train, 359 validation, 359 test; 0 quarantined, 879 unused\n"
+    )
+
+
+def test_equal_inputs_give_equal_bytes(run, tmp_path, image_folder):
+    run(path=image_folder, name="one")
+    run(path=image_folder, name="two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_another_seed_gives_another_split(run, image_folder):
+    assert split_by_id(run(path=image_folder)[0]) != split_by_id(run(path=image_folder, seed=2)[0])
+
+
+def test_the_split_of_an_image_does_not_depend_on_its_files_name(run, image_folder):
+    before = split_by_id(run(path=image_folder)[0])
+    for path in sorted(image_folder.glob("*/*.png")):
+        path.rename(path.with_name(f"{9 - int(path.stem)}-renamed.png"))
+    assert split_by_id(run(path=image_folder)[0]) == before
+
+
+def test_the_cap_leaves_images_unused(run, image_folder, capsys):
+    manifest, stored, _, counts = run(path=image_folder, train_per_class=1)
+    assert len(stored) == 15
+    assert counts["train"].tolist() == [1, 1, 1]
+    assert counts["unused"].tolist() == [3, 3, 3]
+    assert manifest.rows["split"].value_counts().to_dict() == {"train": 3, "validation": 6, "test": 6}
+    assert capsys.readouterr().out == (
+        "prepare: 24 images of 3 classes: 3 train, 6 validation, 6 test; 0 quarantined, 9 unused\n"
+    )
+
+
+def with_splits(folder, **places):
+    """Move the images of each class into split folders: the first so many into the first, and so on."""
+    for class_folder in sorted(folder.iterdir()):
+        files = sorted(class_folder.iterdir())
+        for split, count in places.items():
+            (folder / split / class_folder.name).mkdir(parents=True)
+            for path in files[:count]:
+                path.rename(folder / split / class_folder.name / path.name)
+            files = files[count:]
+        class_folder.rmdir()
+    return folder
+
+
+def test_a_test_split_is_carved_from_the_training_folder(run, image_folder):
+    folder = with_splits(image_folder, train=4, val=4)
+    rows = run(path=folder)[0].rows
+    assert pd.crosstab(rows["source"].str.split("/").str[0], rows["split"]).to_dict("index") == {
+        "train": {"test": 3, "train": 9, "validation": 0},
+        "val": {"test": 0, "train": 0, "validation": 12},
+    }
+
+
+def test_without_a_test_split_no_image_is_spent_on_one(run, image_folder, capsys):
+    manifest, _, _, counts = run(path=with_splits(image_folder, train=4, val=4), test="none")
+    assert manifest.rows["split"].value_counts().to_dict() == {"train": 12, "validation": 12}
+    assert counts["test"].tolist() == [0, 0, 0]
+    assert "12 train, 12 validation; 0 quarantined" in capsys.readouterr().out
+
+
+def test_what_cannot_be_used_is_quarantined_with_a_reason(run, image_folder, capsys):
+    content = (image_folder / "ants" / "0.png").read_bytes()
+    (image_folder / "ants" / "half.png").write_bytes(content[:-40])
+    (image_folder / "ants" / "empty.jpg").touch()
+    (image_folder / "ants" / "page.jpg").write_text("<html>not found</html>")
+    (image_folder / "ants" / "notes.txt").write_text("one, two")
+    (image_folder / "loose.png").write_bytes(content)
+    shutil.copy(image_folder / "ants" / "1.png", image_folder / "ants" / "copy of 1.png")
+    shutil.copy(image_folder / "ants" / "2.png", image_folder / "bees" / "ant or bee.png")
+    manifest, stored, quarantine, counts = run(path=image_folder)
+    assert quarantine.set_index("source")["reason"].to_dict() == {
+        "ants/2.png": "conflicting-label",
+        "bees/ant or bee.png": "conflicting-label",
+        "ants/copy of 1.png": "duplicate",
+        "ants/empty.jpg": "empty-file",
+        "ants/half.png": "truncated",
+        "ants/notes.txt": "unsupported-extension",
+        "ants/page.jpg": "not-an-image",
+        "loose.png": "outside-class-folder",
+    }
+    details = quarantine.set_index("source")["detail"]
+    assert details["ants/copy of 1.png"] == "the same bytes as ants/1.png"
+    assert details["ants/2.png"] == "the same bytes stand under ants, bees"
+    assert details.notna().all()
+    assert counts["quarantined"].tolist() == [6, 1, 0]
+    assert len(stored) == 23
+    assert not set(manifest.rows["source"]) & set(quarantine["source"])
+    assert "23 images of 3 classes" in capsys.readouterr().out
+
+
+def test_an_image_in_two_of_the_sources_splits_is_only_tested_on(run, image_folder):
+    folder = with_splits(image_folder, train=4, val=2, test=2)
+    for target in ("train/ants/leak.png", "val/ants/leak.png"):
+        shutil.copy(folder / "test" / "ants" / "6.png", folder / target)
+    manifest, _, quarantine, _ = run(path=folder)
+    leaked = hashlib.sha256((folder / "test/ants/6.png").read_bytes()).hexdigest()
+    assert split_by_id(manifest)[leaked] == "test"
+    assert sorted(quarantine["source"]) == ["train/ants/leak.png", "val/ants/leak.png"]
+    assert set(quarantine["reason"]) == {"duplicate"}
+
+
+def test_images_follow_their_rows_over_many_batches_and_copies(run, image_folder, monkeypatch):
+    """Duplicates and unreadable files must not shift the images after them."""
+    monkeypatch.setattr(prepare, "BATCH", 3)
+    for name in ("ants", "bees"):
+        (image_folder / name / "00.png").write_bytes(b"")
+        shutil.copy(image_folder / name / "0.png", image_folder / name / "0copy.png")
+    manifest, stored, quarantine, _ = run(path=image_folder)
+    assert len(quarantine) == 4
+    for row, image in zip(manifest.rows.itertuples(), stored, strict=True):
+        expected = images.resize(images.decode((image_folder / row.source).read_bytes()), 8, "stretch")
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_a_class_without_a_usable_image_stops_before_anything_is_written(run, tmp_path, image_folder):
+    for index, path in enumerate(sorted((image_folder / "bees").iterdir())):
+        path.write_bytes(b"" if index else b"no image")
+    with pytest.raises(
+        SourceError, match=r"class 'bees' has no usable image: 7 empty-file, 1 not-an-image; see .*/report"
+    ):
+        run(path=image_folder)
+    assert not (tmp_path / "run" / "prepared").exists()
+    assert len(pd.read_csv(tmp_path / "run" / "report" / "quarantine.csv")) == 8
+
+
+def test_a_class_that_its_copies_leave_too_small_is_named(run, image_folder):
+    first, *others = sorted((image_folder / "bees").iterdir())
+    for path in others[:6]:
+        shutil.copy(first, path)
+    with pytest.raises(SplitError, match="class 'bees' has 0 train, 1 validation, 1 test"):
+        run(path=image_folder)
+
+
+def test_a_folder_that_cannot_be_trained_on_is_refused_before_a_file_is_read(run, image_folder, monkeypatch):
+    shutil.rmtree(image_folder / "ants")
+    shutil.rmtree(image_folder / "wasps")
+    monkeypatch.setattr(images, "decode", lambda content: pytest.fail("a file was read"))
+    with pytest.raises(SourceError, match="one class only, 'bees'"):
+        run(path=image_folder)
+
+
+def test_an_interrupted_run_leaves_the_last_whole_output(run, tmp_path, image_folder, monkeypatch):
+    run(path=image_folder)
+    before = contents(tmp_path / "run" / "prepared")
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "_write_images", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(path=image_folder, seed=2)
+    assert contents(tmp_path / "run" / "prepared") == before
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
+    """1,200 images of 48 KiB pass through; the most that is held at once is a few batches."""
+
+    def many(section, seed, rejects):
+        random = np.random.default_rng(0)
+        for index in range(1200):
+            content = sources._png(random.integers(0, 256, (2, 2, 3), np.uint8))
+            yield Record(content, "ab"[index % 2], None, None, f"{index}")
+
+    monkeypatch.setitem(sources.SOURCES, "digits", many)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 2**20)
+    monkeypatch.setattr(prepare, "BATCH", 16)
+    tracemalloc.start()
+    prepare.run(settings(source="digits", image_size=128), 1, tmp_path / "prepared", tmp_path / "report")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(read_manifest(tmp_path / "prepared").rows) == 1200
+    assert peak < 12 * 2**20  # all of them: 56 MiB
+
+
+@pytest.mark.parametrize("how", ["crop", "pad"])
+def test_the_resize_is_the_one_that_params_name(run, image_folder, how):
+    manifest, stored, _, _ = run(path=image_folder, resize=how)
+    content = (image_folder / manifest.rows["source"][0]).read_bytes()
+    np.testing.assert_array_equal(stored[0], images.resize(images.decode(content), 8, how))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("test", "counts"), [("none", (245, 153, 0)), (0.2, (196, 153, 49))])
+def test_real_photographs(run, photographs, test, counts):
+    manifest, stored, quarantine, _ = run(path=photographs, image_size=224, test=test)
+    assert manifest.classes == ("ants", "bees")
+    assert tuple((manifest.rows["split"] == split).sum() for split in SPLITS) == counts
+    assert quarantine.empty
+    assert stored.shape == (398, 224, 224, 3)
+    row = manifest.rows.iloc[100]
+    with Image.open(photographs / row["source"]) as photo:
+        assert (row["width"], row["height"]) == photo.size
+        expected = np.asarray(photo.convert("RGB").resize((32, 32), Image.Resampling.BOX), float)
+    actual = np.asarray(Image.fromarray(stored[100]).resize((32, 32), Image.Resampling.BOX), float)
+    assert np.abs(expected - actual).mean() < 3

@@ -1,0 +1,165 @@
+"""dvc.yaml, params.yaml, the package and the tests agree with each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from graft.params import load_params
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src"
+STAGES = ("prepare", "augment", "pretrain", "features", "baseline", "finetune", "svm", "compare", "track")
+WITHOUT_TENSORFLOW = ("prepare", "augment", "svm", "compare", "track")
+
+# They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py holds the types of
+# values that DVC tracks itself, journal.py and tracking.py record, preflight.py stops.
+OBSERVERS = {"graft.params", "graft.journal", "graft.tracking", "graft.preflight", "graft.errors"}
+
+
+def pipeline() -> dict[str, Any]:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
+
+
+def module_path(module: str) -> Path | None:
+    path = SOURCE / Path(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
+
+
+def imports(path: Path, *, at_top_only: bool = False) -> set[str]:
+    """Modules that a file imports when it runs; what stands under TYPE_CHECKING does not run."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if at_top_only and isinstance(node, ast.FunctionDef):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update({node.module} | {f"{node.module}.{alias.name}" for alias in node.names})
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found
+
+
+def closure(module: str, *, skip: set[str] = frozenset(), at_top_only: bool = False) -> set[str]:
+    """The graft modules behind a module, itself included."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = module_path(name)
+        if name in seen or name in skip or name == "graft" or path is None or not name.startswith("graft"):
+            continue
+        seen.add(name)
+        parents = {name.rsplit(".", 1)[0]} if "." in name else set()
+        waiting.extend(imports(path, at_top_only=at_top_only) | parents)
+    return seen
+
+
+def files(modules: set[str]) -> set[str]:
+    """Their paths, with the templates that lie beside them, without packages that hold nothing but a docstring."""
+    paths = {path for module in modules if (path := module_path(module)) is not None}
+    paths = {path for path in paths if len(ast.parse(path.read_text()).body) > 1}
+    if any(path.parent.name == "reporting" for path in paths):
+        paths |= {path for path in (SOURCE / "graft/reporting").iterdir() if path.suffix in {".j2", ".css"}}
+    return {path.relative_to(ROOT).as_posix() for path in paths}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_exactly_the_modules_it_imports(stage: str) -> None:
+    declared = {dep for dep in pipeline()[stage]["deps"] if dep.startswith("src/")}
+    assert declared == files(closure(f"graft.stages.{stage}", skip=OBSERVERS))
+
+
+def test_pipeline_has_the_nine_stages_and_each_calls_its_module() -> None:
+    stages = pipeline()
+    assert tuple(stages) == STAGES
+    for name, stage in stages.items():
+        assert shlex.split(stage["cmd"])[:3] == ["python", "-m", f"graft.stages.{name}"]
+
+
+def test_every_params_entry_exists() -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    foreach = {name: "baselines" if name == "baseline" else "backbones" for name in STAGES}
+    for name, stage in pipeline().items():
+        for entry in stage["params"]:
+            for key in values[foreach[name]] if "${key}" in entry else [""]:
+                node = values
+                for part in entry.replace("${key}", key).split("."):
+                    assert part in node, f"{name} tracks {entry}, which params.yaml lacks"
+                    node = node[part]
+
+
+def test_learning_rate_is_tracked_by_its_finetune_alone() -> None:
+    users = [
+        name
+        for name, stage in pipeline().items()
+        if any(re.fullmatch(r"backbones\.\$\{key\}(\.finetune)?", entry) for entry in stage["params"])
+    ]
+    assert users == ["finetune"]
+
+
+@pytest.mark.parametrize("stage", WITHOUT_TENSORFLOW)
+def test_stage_starts_without_tensorflow(stage: str) -> None:
+    modules = closure(f"graft.stages.{stage}", at_top_only=True)
+    heavy = {
+        module: found
+        for module in modules
+        if (path := module_path(module))
+        and (found := {name for name in imports(path, at_top_only=True) if name.split(".")[0] in {"keras", "tensorflow"}})
+    }
+    assert not heavy
+
+
+def test_only_tracking_and_serving_import_mlflow() -> None:
+    users = {
+        path.stem
+        for path in (SOURCE / "graft").rglob("*.py")
+        if any(name.split(".")[0] == "mlflow" for name in imports(path))
+    }
+    assert users <= {"tracking", "serving"}
+
+
+def test_the_library_does_not_import_stages() -> None:
+    for path in (SOURCE / "graft").glob("*.py"):
+        if path.stem != "cli":
+            assert not {name for name in imports(path) if name.startswith("graft.stages")}, path
+
+
+def test_every_module_has_a_test_file() -> None:
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
+    modules = {path.stem for path in (SOURCE / "graft").glob("*.py")} - {"__init__", "errors"}
+    assert modules <= tested, f"untested: {sorted(modules - tested)}"
+
+
+def test_committed_params_are_valid_and_list_nine_models() -> None:
+    models = load_params(ROOT / "params.yaml").models()
+    assert sorted(models.values()) == ["baseline"] + ["finetune"] * 4 + ["svm"] * 4
+
+
+def test_nothing_names_a_package_index_or_a_machine_path() -> None:
+    pinned = (ROOT / "requirements.txt").read_text()
+    assert "--index-url" not in pinned
+    assert "--find-links" not in pinned
+    assert "://" not in pinned
+    assert all("--hash=sha256:" in block for block in re.split(r"\n(?=[a-z0-9])", pinned) if "==" in block)
+
+
+def test_makefile_documents_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    documented = set(re.findall(r"^([a-z]+):.*## \S", text, re.MULTILINE))
+    assert targets - documented <= {"lock"}
+    assert {"help", "setup", "repro", "test", "check", "ui", "init", "clean"} <= documented

@@ -1,0 +1,304 @@
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_tracked as fake
+import pytest
+from fake_runs import fake_params
+
+from graft import tracking
+from graft.params import Params
+from graft.tracking import UnreachableError, default_tracking_uri, publish
+
+pytestmark = [  # both while MLflow imports its own modules
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader:sqlalchemy.exc.SADeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+]
+NAMES = ("cnn", "vgg16", "vgg16-svm")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """An empty database: its migrations take longer than any test here."""
+    path = tmp_path_factory.mktemp("migrated")
+    tracking.MlflowClient(default_tracking_uri(path)).search_experiments()
+    return path / "mlflow.db"
+
+
+@pytest.fixture
+def params():
+    return fake_params(1)
+
+
+@pytest.fixture
+def root(tmp_path, migrated, params, monkeypatch):
+    """A finished project, in a folder whose name needs quoting in addresses."""
+    root = tmp_path / "a project"
+    root.mkdir()
+    shutil.copy(migrated, root / "mlflow.db")
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    fake.finished_project(root, params, "vgg16")
+    return root
+
+
+def track(root, params, **changes):
+    return publish(fake.trained(root, params), fake.TRACKING, fake.project(root, params, **changes))
+
+
+def client(root):
+    return tracking.MlflowClient(default_tracking_uri(root))
+
+
+def runs(root, state=None):
+    found = client(root).search_runs([client(root).get_experiment_by_name("graft").experiment_id])
+    chosen = [run for run in found if state in (None, run.data.tags["graft.state"])]
+    return {run.info.run_name: run for run in chosen} if state else chosen
+
+
+def everything(root):
+    """All that MLflow holds, but for the last time that a thing was looked at or touched without change."""
+    versions = client(root).search_model_versions()
+    return (
+        sorted((run.info.run_id, json.dumps(run.to_dictionary(), sort_keys=True)) for run in runs(root)),
+        [(version.version, version.run_id, version.aliases) for version in versions],
+        sorted(str(path) for path in (root / "mlartifacts").rglob("*")),
+    )
+
+
+def change(params: Params, **paths):
+    content = params.model_dump()
+    for path, value in paths.items():
+        *parents, last = path.split("__")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return Params.model_validate(content)
+
+
+def test_each_model_becomes_one_finished_run_with_all_that_is_known_of_it(root, params):
+    done = track(root, params)
+    assert (done.new, done.version, done.uri) == (3, "1", f"sqlite:///{root}/mlflow.db")
+    found = runs(root, "current")
+    assert set(found) == set(NAMES)
+
+    run = found["vgg16"]
+    record = fake.trained(root, params)[1].journal
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time < 60_000  # of the training, not of the publishing
+    assert {name: run.data.tags[name] for name in ("model", "kind", "backbone", "stage", "champion", "git.dirty")} == {
+        **{"model": "vgg16", "kind": "finetune", "backbone": "vgg16", "stage": "finetune@vgg16"},
+        **{"champion": "true", "git.dirty": "true"},
+    }
+    assert run.data.tags["graft.key"] == record.header["key"]
+    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert run.data.tags["dvc.md5.data/prepared"] == fake.MD5
+    assert not [name for name in run.data.tags if name.endswith(".py") or name == "dvc.experiment"]
+    assert run.data.params["finetune.learning_rate"] == "0.001"
+    assert run.data.params["base.application"] == "VGG16"
+    assert run.data.params["svm.c" if "svm.c" in run.data.params else "seed"] == "1"
+    assert run.data.params["unfrozen_from_epoch"] == "3"
+    assert json.loads(found["cnn"].data.params["layers"])[0] == {"Rescaling": {"scale": 0.00392156862745098}}
+    assert {
+        name: run.data.metrics[name] for name in ("val_accuracy", "test_accuracy", "parameters", "train_seconds")
+    } == {**{"val_accuracy": 0.75, "test_accuracy": 0.7, "parameters": 1001, "train_seconds": 1.5}}
+    history = client(root).get_metric_history(run.info.run_id, "epoch/val_loss")
+    assert [(metric.step, metric.value) for metric in history] == [(n, 2.1 / n) for n in range(1, 6)]
+
+    assert "backbone" not in found["cnn"].data.tags
+    assert "test_accuracy" not in found["cnn"].data.metrics  # the fake leaderboard has none
+    assert not [name for name in found["vgg16-svm"].data.metrics if name.startswith("epoch/")]
+    assert {name: run.data.tags["champion"] for name, run in found.items() if name != "vgg16"} == {
+        "cnn": "false",
+        "vgg16-svm": "false",
+    }
+
+
+def test_artifacts_data_set_and_model_are_logged(root, params):
+    track(root, params)
+    for name, run in runs(root, "current").items():
+        listed = {item.path for item in client(root).list_artifacts(run.info.run_id)}
+        assert listed == {"journal.jsonl", "figures"} | ({"search.csv"} if name == "vgg16-svm" else set())
+        figures = {item.path for item in client(root).list_artifacts(run.info.run_id, "figures")}
+        assert figures == {"figures/confusion.svg", "figures/curves.svg"}
+        (data,) = run.inputs.dataset_inputs
+        assert (data.dataset.name, data.dataset.digest) == ("prepared", fake.MD5)
+        assert "manifest.parquet" in data.dataset.source
+        (output,) = run.outputs.model_outputs
+        model = client(root).get_logged_model(output.model_id)
+        assert (model.name, model.source_run_id, model.status) == ("model", run.info.run_id, "READY")
+        assert {metric.key: metric.value for metric in model.metrics}["val_accuracy"] == 0.75
+        stored = Path(model.artifact_location.removeprefix("file://"))
+        assert stored.is_relative_to(root / "mlartifacts")
+        kept = {path.name for path in (stored / "artifacts").iterdir()}
+        assert kept == ({"vgg16-svm", "vgg16"} if name == "vgg16-svm" else {name})
+        requirements = (stored / "requirements.txt").read_text()
+        assert "tensorflow" in requirements
+        assert "skops==" in requirements
+        assert (stored / "code" / "graft" / "serving.py").exists()
+
+
+def test_a_second_call_changes_nothing(root, params):
+    track(root, params)
+    before = everything(root)
+    assert track(root, params).new == 0
+    assert everything(root) == before
+
+
+def test_another_training_supersedes_and_going_back_finds_the_first_run(root, params):
+    track(root, params)
+    first = runs(root, "current")["vgg16"]
+    kept = shutil.copytree(root / "reports" / "runs" / "vgg16", root / "kept")
+    faster = change(params, backbones__vgg16__finetune__learning_rate=0.5)
+    fake.train(root, faster, "vgg16")
+    assert track(root, faster).new == 1
+    second = runs(root, "current")["vgg16"]
+    assert second.data.params["finetune.learning_rate"] == "0.5"
+    assert runs(root, "superseded")["vgg16"].info.run_id == first.info.run_id
+    assert runs(root, "superseded")["vgg16"].data.tags["champion"] == "false"
+    assert client(root).get_model_version_by_alias("graft", "champion").run_id == second.info.run_id
+
+    shutil.copytree(kept, root / "reports" / "runs" / "vgg16", dirs_exist_ok=True)  # as DVC's run cache does
+    assert track(root, params).new == 0
+    assert runs(root, "current")["vgg16"].info.run_id == first.info.run_id
+    assert runs(root, "current")["vgg16"].data.tags["champion"] == "true"
+    assert runs(root, "superseded")["vgg16"].info.run_id == second.info.run_id
+    champion = client(root).get_model_version_by_alias("graft", "champion")
+    assert (champion.version, champion.run_id) == (1, first.info.run_id) or champion.version == "1"
+    assert len(client(root).search_model_versions()) == 2
+
+
+def test_the_same_training_done_again_is_a_run_of_its_own(root, params):
+    track(root, params)
+    fake.train(root, params, "cnn")  # `dvc repro --force`: same key, other start
+    assert track(root, params).new == 1
+    old, new = runs(root, "superseded")["cnn"], runs(root, "current")["cnn"]
+    assert old.data.tags["graft.key"] == new.data.tags["graft.key"]
+
+
+def test_a_removed_row_keeps_its_run_under_another_state(root, params):
+    track(root, params)
+    fewer = change(params, baselines={})
+    fake.compare(root, fewer, "vgg16")
+    assert track(root, fewer).new == 0
+    assert set(runs(root, "current")) == {"vgg16", "vgg16-svm"}
+    assert set(runs(root, "removed")) == {"cnn"}
+    fake.compare(root, params, "cnn")
+    assert track(root, params).new == 0
+    assert set(runs(root, "current")) == set(NAMES)
+
+
+def test_a_model_that_waits_for_its_training_keeps_its_last_run(root, params):
+    track(root, params)
+    rows = json.loads((root / "reports" / "leaderboard.json").read_text())
+    (root / "reports" / "leaderboard.json").write_text(json.dumps([row for row in rows if row["model"] != "cnn"]))
+    track(root, params)
+    assert set(runs(root, "current")) == set(NAMES)
+
+
+def test_another_comparison_corrects_the_runs_in_place(root, params):
+    track(root, params)
+    fake.compare(root, params, "cnn", low=0.5)
+    (root / "reports" / "figures" / "cnn" / "confusion.svg").write_text("<svg>other</svg>")
+    assert track(root, params).new == 0
+    found = runs(root, "current")
+    assert {name: run.data.metrics["test_accuracy_low"] for name, run in found.items()} == dict.fromkeys(NAMES, 0.5)
+    assert {name for name, run in found.items() if run.data.tags["champion"] == "true"} == {"cnn"}
+    model = client(root).get_logged_model(found["cnn"].outputs.model_outputs[0].model_id)
+    assert 0.5 in {metric.value for metric in model.metrics if metric.key == "test_accuracy_low"}
+    local = client(root).download_artifacts(found["cnn"].info.run_id, "figures/confusion.svg", str(root / "kept"))
+    assert Path(local).read_text() == "<svg>other</svg>"
+    champion = client(root).get_model_version_by_alias("graft", "champion")
+    assert champion.run_id == found["cnn"].info.run_id
+    before = everything(root)
+    track(root, params)
+    assert everything(root) == before
+
+
+def test_a_run_that_an_interrupted_call_left_is_replaced(root, params, monkeypatch):
+    log_model, calls = tracking._log_model, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        log_model(*arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking, "_log_model", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        track(root, params)
+    assert sorted(run.info.status for run in runs(root)) == ["FINISHED", "RUNNING"]
+    assert track(root, params).new == 2
+    assert [run.info.status for run in runs(root)] == ["FINISHED"] * 3
+    assert len(client(root).search_logged_models([runs(root)[0].info.experiment_id])) == 3
+
+
+def test_an_experiment_in_a_copy_adds_its_runs_and_leaves_the_project_alone(root, params):
+    track(root, params)
+    before = everything(root)
+    faster = change(params, backbones__vgg16__finetune__learning_rate=0.5)
+    fake.train(root, faster, "vgg16")
+    fake.compare(root, faster, "cnn", low=0.1)
+    done = track(root, faster, experiment="brisk-fox", detached=True)
+    assert (done.new, done.version) == (1, None)
+    run = runs(root, "experiment")["vgg16"]
+    assert run.data.tags["dvc.experiment"] == "brisk-fox"
+    assert set(before[0]) < set(everything(root)[0])
+    assert everything(root)[1] == before[1]
+
+    assert track(root, faster).new == 0  # the experiment was applied: its run becomes the project's
+    assert runs(root, "current")["vgg16"].info.run_id == run.info.run_id
+
+
+def test_the_default_store_is_absolute_and_an_own_one_is_honoured(root, params, migrated, monkeypatch):
+    monkeypatch.chdir(root)
+    assert default_tracking_uri(Path()) == f"sqlite:///{root}/mlflow.db"
+    other = root / "elsewhere"
+    other.mkdir()
+    shutil.copy(migrated, other / "own.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}/own.db")
+    assert track(root, params).uri == f"sqlite:///{other}/own.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert client(root).get_experiment_by_name("graft") is None
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(root, params, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UnreachableError, match=rf"no answer from MLflow at http://127.0.0.1:{port}$"):
+        track(root, params)
+
+
+def test_a_server_that_refuses_is_not_taken_for_one_that_is_down(root, params, monkeypatch):
+    def refuse(*_):
+        raise tracking.MlflowException("no")
+
+    monkeypatch.setattr(tracking, "_connect", refuse)
+    with pytest.raises(tracking.MlflowException, match=r"^no$"):
+        track(root, params)
+
+
+def test_two_calls_at_once_add_each_run_once(root, params):
+    code = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[2]); import fake_tracked as fake\n"
+        "from fake_runs import fake_params; from graft.tracking import publish\n"
+        "root = pathlib.Path(sys.argv[1]); params = fake_params(1)\n"
+        "print(publish(fake.trained(root, params), fake.TRACKING, fake.project(root, params)).new)"
+    )
+    (root / "mlflow.db").unlink()  # so that both would create it, too
+    command = [sys.executable, "-c", code, str(root), str(Path(__file__).parent)]
+    both = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(int(process.communicate(timeout=120)[0]) for process in both) == [0, 3]
+    assert len(runs(root)) == 3
+
+
+def test_importing_it_imports_no_tensorflow():
+    code = "import sys, graft.tracking; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
