@@ -18,8 +18,8 @@ SOURCE = ROOT / "src"
 STAGES = ("prepare", "augment", "pretrain", "features", "baseline", "finetune", "svm", "compare", "track")
 WITHOUT_TENSORFLOW = ("prepare", "augment", "svm", "compare", "track")
 
-# They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py holds the types of
-# values that DVC tracks itself, journal.py and tracking.py record, preflight.py stops.
+# They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py holds the types
+# of values that DVC tracks itself, journal.py and tracking.py record, preflight.py stops.
 OBSERVERS = {"graft.params", "graft.journal", "graft.tracking", "graft.preflight", "graft.errors"}
 
 
@@ -114,13 +114,9 @@ def test_learning_rate_is_tracked_by_its_finetune_alone() -> None:
 @pytest.mark.parametrize("stage", WITHOUT_TENSORFLOW)
 def test_stage_starts_without_tensorflow(stage: str) -> None:
     modules = closure(f"graft.stages.{stage}", at_top_only=True)
-    heavy = {
-        module: found
-        for module in modules
-        if (path := module_path(module))
-        and (found := {name for name in imports(path, at_top_only=True) if name.split(".")[0] in {"keras", "tensorflow"}})
-    }
-    assert not heavy
+    paths = [path for module in modules if (path := module_path(module)) is not None]
+    imported = {name.split(".")[0] for path in paths for name in imports(path, at_top_only=True)}
+    assert not imported & {"keras", "tensorflow"}
 
 
 def test_only_tracking_and_serving_import_mlflow() -> None:

@@ -28,7 +28,7 @@ def inputs(tmp_path: Path) -> Shards:
     with ShardWriter(tmp_path, "vectors", (2,), np.float32) as writer:
         first = np.column_stack([np.arange(10), np.random.default_rng(0).random(10)])
         writer.append(first)
-        writer.append(first + [1000, 0])
+        writer.append(first + np.array([1000, 0]))
     return Shards(tmp_path, "vectors")
 
 

@@ -7,7 +7,6 @@ that ran in a copy of the project. Projects that share a server therefore need M
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -36,7 +35,7 @@ from graft import serving
 from graft.artifacts import read_manifest
 from graft.errors import GraftError
 from graft.params import Tracking
-from graft.trained import Project, TrainedModel, describe, digest, parameters
+from graft.trained import Project, TrainedModel, alone, describe, digest, parameters
 
 KEY, STARTED, STATE, FIGURES = "graft.key", "graft.started", "graft.state", "graft.figures"
 CHAMPION = "champion"  # tag of the run and alias of the registered model
@@ -70,7 +69,7 @@ def publish(models: Sequence[TrainedModel], settings: Tracking, project: Project
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project.root)
     new, champion, version = 0, None, None
-    with _alone(project.root), _reachable(uri):
+    with alone(project.root), _reachable(uri):
         client, experiment = _connect(uri, settings.experiment, project.root)
         current = _current_runs(client, experiment)
         for model in models:
@@ -90,17 +89,6 @@ def publish(models: Sequence[TrainedModel], settings: Tracking, project: Project
 def _shown(uri: str) -> str:
     """The address without a password."""
     return re.sub(r"^(https?://)[^/@]*@", r"\1", uri)
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """No other process of this project publishes at the same time, nor creates the database."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
