@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
 from graft import runtime, sources
 from graft.errors import GraftError
@@ -31,10 +32,8 @@ def check_before_training(params: Params) -> None:
 
 def _digest(params: Params) -> str:
     """What check_models depends on."""
-    import keras
-
     rows = params.model_dump_json(include={"data", "backbones", "baselines"})
-    return hashlib.sha256(f"{keras.__version__} {rows}".encode()).hexdigest()
+    return hashlib.sha256(f"{version('keras')} {rows}".encode()).hexdigest()
 
 
 @contextmanager

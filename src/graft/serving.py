@@ -70,7 +70,14 @@ def load_classifier(folder: Path, source: Path | None = None) -> Classifier:
         ArtifactError: a file is missing, damaged, or of another base.
     """
     classes, shape = tuple(read_json(folder / "classes.json")), read_json(folder / "input.json")
-    apply = _network(folder / "model.keras") if (folder / "model.keras").exists() else _machine(folder, source)
+    if (folder / "model.keras").exists():
+        apply = _network(folder / "model.keras")
+    elif not (folder / "svm.skops").exists():
+        raise ArtifactError(f"{folder} holds neither model.keras nor svm.skops; `dvc repro` makes one")
+    elif source is None:
+        raise ArtifactError(f"{folder} is an SVM on the features of a base; its models/source folder must be given too")
+    else:
+        apply = _machine(folder, source)
     return Classifier(classes, shape["image_size"], shape["resize"], apply)
 
 
@@ -81,14 +88,11 @@ def _network(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda images: np.asarray(model.predict_on_batch(images))
 
 
-def _machine(folder: Path, source: Path | None) -> Callable[[np.ndarray], np.ndarray]:
+def _machine(folder: Path, source: Path) -> Callable[[np.ndarray], np.ndarray]:
     from graft.features import load_extractor
     from graft.svm import load_svm
 
-    machine, base = load_svm(folder / "svm.skops"), read_json(folder / "base.json")
-    if source is None:
-        raise ArtifactError(f"{folder} is an SVM on the features of a base; its models/source folder must be given too")
-    extract = load_extractor(base, source)
+    machine, extract = load_svm(folder / "svm.skops"), load_extractor(read_json(folder / "base.json"), source)
     return lambda images: machine.predict_proba(extract(images))
 
 
