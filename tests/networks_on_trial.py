@@ -16,11 +16,12 @@ def tiny_params(**changes: object) -> Params:
     values = load_params(ROOT / "params.yaml").model_dump(mode="json")
     values["data"] |= {"train_per_class": 6}
     values["augment"] |= {"views": 3}
-    values["pretrain"] |= {"images_per_class": 4, "epochs": 1}
+    values["pretrain"] |= {"images_per_class": 4}
     values["backbones"] = {name: values["backbones"][name] for name in ("vgg16", "mobilenet")}
     for name, width in (("vgg16", 0.1), ("mobilenet", 0.25)):
         backbone = values["backbones"][name]
         backbone["base"]["width"] = width
+        backbone["pretrain"]["epochs"] = 1
         backbone["finetune"] |= {"epochs": 2, "unfrozen_epochs": 2}
         backbone["svm"] |= {"kernels": ["rbf"], "c": [1, 10], "folds": 2}
     values["baselines"]["cnn"]["train"] |= {"epochs": 2}

@@ -13,9 +13,7 @@ from graft.params import Base
 
 def base(application: str = "MobileNet", input_size: int = 32, width: float = 0.25, weights: str = "random") -> Base:
     depends_on = Path("data/embedded.md") if weights in ("random", "imagenet", "source") else Path(weights)
-    return Base(
-        application=application, input_size=input_size, width=width, weights=weights, depends_on=depends_on
-    )
+    return Base(application=application, input_size=input_size, width=width, weights=weights, depends_on=depends_on)
 
 
 def test_an_unknown_application_lists_the_known_and_the_closest() -> None:
@@ -36,9 +34,7 @@ def test_trunk_and_tail_give_what_the_base_gives(application: str, size: int, la
     model = backbones.build_base(base(application, size))
     trunk, tail = backbones.cut(model, layer)
     images = np.random.default_rng(0).uniform(-1, 1, (2, size, size, 3)).astype("float32")
-    np.testing.assert_array_equal(
-        tail.predict_on_batch(trunk.predict_on_batch(images)), model.predict_on_batch(images)
-    )
+    np.testing.assert_array_equal(tail.predict_on_batch(trunk.predict_on_batch(images)), model.predict_on_batch(images))
     assert len(trunk.weights) + len(tail.weights) == len(model.weights)
 
 

@@ -40,8 +40,8 @@ def test_every_supported_format_is_read_by_its_bytes(form):
         pytest.param(Image.fromarray(np.array([[0, 128]], np.uint8)), [[[0] * 3, [128] * 3]], id="grey"),
         pytest.param(Image.fromarray(np.array([[False, True]])), [[BLACK, WHITE]], id="one bit"),
         pytest.param(
-            Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16)),
-            [[[0] * 3, [1] * 3, [128] * 3, [255] * 3]],
+            Image.fromarray(np.array([[0, 257, 254 * 257, 65535]], np.uint16)),
+            [[[0] * 3, [1] * 3, [254] * 3, [255] * 3]],
             id="16-bit grey is scaled, not clipped",
         ),
         pytest.param(

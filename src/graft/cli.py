@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,12 @@ def init(
     from graft.starting import write_params
 
     typer.echo(write_params(data, PARAMS_FILE, force=force))
+
+
+@app.command()
+def track() -> None:
+    """Tell MLflow what it does not know yet, for instance after its server was down."""
+    raise typer.Exit(subprocess.run(["dvc", "repro", "--single-item", "track"], check=False).returncode)
 
 
 @app.command()

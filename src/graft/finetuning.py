@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
 from graft import backbones, networks
 from graft.artifacts import FeatureSet, Manifest
 from graft.params import Backbone
@@ -14,6 +17,9 @@ from graft.training import Outcome, Phase, Publish, Rows, Trained, fit_phase
 
 if TYPE_CHECKING:
     import keras
+
+
+BATCH = 1024  # rows held in memory while their mean and variance are taken
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def fine_tune(
     where nothing stays frozen). It is undone where no epoch of it reaches a lower validation loss than phase 1 did.
     """
     settings, classes = row.finetune, len(manifest.classes)
-    head = networks.build_head(features.top.row_shape[0], classes, settings.dropout)
+    head = networks.build_head(features.top.row_shape[0], classes, settings.dropout, _training_scale(features))
     classifier = networks.build_classifier(
         base,
         head,
@@ -85,6 +91,15 @@ def fine_tune(
         model.set_weights(before)
     seconds = {"frozen": frozen.seconds, phase.name: unfrozen.seconds}
     return Trained(classifier, frozen.history + unfrozen.history, seconds)
+
+
+def _training_scale(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of every feature over all views of the training images; variance one where it is constant."""
+    scaler = StandardScaler()
+    rows = np.flatnonzero((features.index["split"] == "train").to_numpy())
+    for start in range(0, len(rows), BATCH):
+        scaler.partial_fit(features.top[rows[start : start + BATCH]].astype(np.float64))
+    return scaler.mean_, scaler.scale_**2
 
 
 def _tail_classifier(base: keras.Model, head: keras.Model, row: Backbone) -> keras.Model:

@@ -10,6 +10,7 @@ from graft.errors import GraftError
 
 LAST_RESULT = "compare"  # track, the last stage, always runs
 _SKIPPED = re.compile(r"^Stage '(?P<stage>[^']+)' didn't change, skipping$", re.MULTILINE)
+_STOPPED = re.compile(r"failed to reproduce '([^']+)'")
 _RUNS = re.compile(r"^(?:Running|Running callback|Re-running) stage '(?P<stage>[^']+)'", re.MULTILINE)
 
 
@@ -21,9 +22,10 @@ def stale_stages(root: Path) -> list[str]:
     """
     command = ["dvc", "repro", "--dry", "--allow-missing", LAST_RESULT]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if result.returncode:
+    stopped = _STOPPED.findall(result.stderr)  # at a stage that would run and whose inputs are not there
+    if result.returncode and not stopped:
         raise GraftError(f"`{' '.join(command)}` in {root} failed: {result.stderr.strip()}")
-    return parse_dry_run(result.stdout)
+    return stopped or parse_dry_run(result.stdout)
 
 
 def parse_dry_run(output: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can carry
 
 
 def save_keras_model(path: Path, model: keras.Model) -> None:
-    """Save as .keras, in a zip without the times that would make equal models differ."""
+    """Save as .keras, without the times and memory addresses that would make equal models differ."""
     raw = path.with_suffix(".raw.keras")
     model.save(raw)
     with zipfile.ZipFile(raw) as source, zipfile.ZipFile(path, "w") as target:
@@ -40,8 +41,18 @@ def save_keras_model(path: Path, model: keras.Model) -> None:
             content = source.read(name)
             if name == "metadata.json":
                 content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+            if name == "config.json":
+                content = _numbered_objects(content.decode()).encode()
             target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
     raw.unlink()
+
+
+def _numbered_objects(config: str) -> str:
+    """The config with shared objects numbered as they occur, where Keras writes addresses."""
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r'("shared_object_id": )(\d+)', lambda match: f"{match[1]}{numbers.setdefault(match[2], len(numbers))}", config
+    )
 
 
 def write_network_run(

@@ -73,8 +73,8 @@ class Optimisation(Section):
     label_smoothing: float = Field(ge=0, lt=1)
 
 
-class Pretrain(Optimisation):
-    """How a base with `weights: source` is trained on the labelled source data set."""
+class Pretrain(Section):
+    """The labelled source data set on which a base with `weights: source` is trained."""
 
     source: Literal["glyphs", "folder"]
     path: Path
@@ -131,9 +131,10 @@ class Svm(Section):
 
 
 class Backbone(Section):
-    """One row: a base, and what is trained on top of it."""
+    """One row: a base, its training on the source data set, and what is trained on top of it."""
 
     base: Base
+    pretrain: Optimisation
     features: Features
     finetune: Finetune
     svm: Svm

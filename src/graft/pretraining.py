@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from graft import networks, sources
 from graft.images import ImageError, decode, resize
-from graft.params import Base, Pretrain
+from graft.params import Backbone, Pretrain
 from graft.shards import Shards, ShardWriter
 from graft.training import Phase, Rows, fit_phase
 
@@ -46,13 +46,13 @@ def write_source(folder: Path, settings: Pretrain, seed: int) -> tuple[np.ndarra
     return np.array(labels), unreadable
 
 
-def train_on_source(model: keras.Model, base: Base, settings: Pretrain, seed: int, work: Path) -> dict[str, Any]:
+def train_on_source(model: keras.Model, row: Backbone, settings: Pretrain, seed: int, work: Path) -> dict[str, Any]:
     """Train the base under a softmax over the source classes; the base keeps its best weights, the softmax is dropped.
 
     Args:
         model: the randomly initialised base; trained in place.
-        base: its row.
-        settings: the source data set and the optimisation.
+        row: its row.
+        settings: the source data set.
         seed: of rendering, split and batches.
         work: an empty folder for the decoded images.
 
@@ -69,8 +69,8 @@ def train_on_source(model: keras.Model, base: Base, settings: Pretrain, seed: in
     classifier = networks.build_classifier(
         model,
         head,
-        application=base.application,
-        input_size=base.input_size,
+        application=row.base.application,
+        input_size=row.base.input_size,
         image_size=settings.image_size,
         pooling="avg",
     )
@@ -79,8 +79,8 @@ def train_on_source(model: keras.Model, base: Base, settings: Pretrain, seed: in
         Rows(images, [train], numbers[train]),
         Rows(images, [validation], numbers[validation]),
         classes=len(classes),
-        settings=settings,
-        phase=Phase("source", settings.epochs, settings.learning_rate),
+        settings=row.pretrain,
+        phase=Phase("source", row.pretrain.epochs, row.pretrain.learning_rate),
         first_epoch=1,
         seed=seed,
         publish=lambda epoch, phase, metrics: None,  # the card tells how it ended

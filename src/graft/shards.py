@@ -80,7 +80,7 @@ class Shards:
             shard = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise ArtifactError(f"{path} is missing; `dvc repro` makes it") from None
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise ArtifactError(f"{path} is damaged: {error}") from None
         if shard.shape != expected or shard.dtype != self.dtype:
             raise ArtifactError(f"{path} must hold {self.dtype} {expected}, received {shard.dtype} {shard.shape}")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read while mlflow is imported
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 keep a person waiting for minutes
 
 import mlflow
@@ -119,8 +120,8 @@ def _connect(uri: str, name: str, root: Path) -> tuple[MlflowClient, str]:
             del os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
     if experiment is not None:
         return client, experiment.experiment_id
-    own = uri == default_tracking_uri(root)
-    return client, client.create_experiment(name, str(root.resolve() / "mlartifacts") if own else None)
+    artifacts = str(root.resolve() / "mlartifacts") if uri == default_tracking_uri(root) else None
+    return client, client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
 
 
 def _current_runs(client: MlflowClient, experiment: str) -> dict[tuple[str, str], Run]:
@@ -157,9 +158,8 @@ def _publish_run(client: MlflowClient, experiment: str, model: TrainedModel, pro
     """A new run with everything; FINISHED only at the end, by which an interrupted call is known."""
     key, started = model.identity
     ended = _milliseconds(model.journal.ended)
-    state = "experiment" if project.detached else "current"
-    tags = {KEY: key, STARTED: started, STATE: state, **_changing_tags(model), **describe(model, project)}
-    run = client.create_run(experiment, _milliseconds(started), tags, model.name)
+    tags = {KEY: key, STARTED: started, STATE: "experiment" if project.detached else "current", **_changing_tags(model)}
+    run = client.create_run(experiment, _milliseconds(started), tags | describe(model, project), model.name)
     run_id = run.info.run_id
     metrics = [Metric(name, value, ended, 0) for name, value in model.metrics.items()]
     metrics += [
@@ -191,8 +191,8 @@ def _data_set(model: TrainedModel, prepared: Path) -> DatasetInput:
     md5 = model.inputs.get(prepared.as_posix(), "")[:DIGEST_LENGTH] or None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer column", UserWarning)  # without gaps
-        data = mlflow.data.from_pandas(rows, source=source, targets="label", name=prepared.name, digest=md5)
-    return DatasetInput(Dataset.from_dictionary(data.to_dict()), [InputTag("mlflow.data.context", "training")])
+        data = mlflow.data.from_pandas(rows, source=source, targets="label", name=prepared.name, digest=md5).to_dict()
+    return DatasetInput(Dataset.from_dictionary(data), [InputTag("mlflow.data.context", "training")])
 
 
 def _log_figures(client: MlflowClient, run_id: str, model: TrainedModel) -> None:
@@ -256,5 +256,5 @@ def _register(client: MlflowClient, name: str, run: Run) -> ModelVersion:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    model = _logged_models(run)[0]
-    return client.create_model_version(name, f"models:/{model}", run.info.run_id, model_id=model)
+    model, tags = _logged_models(run)[0], {"model": run.data.tags["model"]}
+    return client.create_model_version(name, f"models:/{model}", run.info.run_id, tags, model_id=model)

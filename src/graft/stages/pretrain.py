@@ -18,13 +18,14 @@ from graft.weights import obtain_base, save_base
 
 def run(params: Params, name: str, out: Path) -> None:
     """Build or train the base and write it to models/source/<name>."""
-    base = row(params.backbones, name, "backbones").base
+    backbone = row(params.backbones, name, "backbones")
+    base = backbone.base
     runtime.configure(params.seed)
     model = obtain_base(base)
     card = {"backbone": name, **base.model_dump(mode="json")}
     if base.weights == "source":
         with tempfile.TemporaryDirectory() as work:
-            card |= train_on_source(model, base, params.pretrain, params.seed, Path(work))
+            card |= train_on_source(model, backbone, params.pretrain, params.seed, Path(work))
     with new_folder(out) as folder:
         save_base(folder, model, card)
     learned = f", {card['source_val_accuracy']:.1%} on its source" if "source_val_accuracy" in card else ""

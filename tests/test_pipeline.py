@@ -1,0 +1,210 @@
+"""The nine stages in one process on a tiny folder: every file that is promised, and none that is not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from networks_on_trial import learnable_digits, tiny_params
+from PIL import Image
+
+from graft.artifacts import read_images, read_manifest, read_predictions, read_views
+from graft.params import Params
+from graft.runs import RunPaths
+from graft.stages import augment, baseline, compare, features, finetune, prepare, pretrain, svm, track
+from graft.storage import read_json
+
+
+def paths(root: Path, name: str, *, history: bool = True) -> RunPaths:
+    reports = root / "reports"
+    return RunPaths(
+        root / "models" / name,
+        reports / "runs" / name,
+        reports / "metrics" / f"{name}.json",
+        reports / "history" / f"{name}.csv" if history else None,
+    )
+
+
+def run_pipeline(root: Path, params: Params) -> None:
+    """What `dvc repro` does, through the stages' functions."""
+    prepared, augmented, reports = root / "data/prepared", root / "data/augmented", root / "reports"
+    preview = reports / "figures/augmentation.png"
+    prepare.run(params.data, params.seed, prepared, reports / "data")
+    augment.run(params.augment, params.seed, prepared, augmented, preview)
+    for name in params.baselines:
+        baseline.run(params, name, prepared=prepared, augmented=augmented, paths=paths(root, name), key=f"key-{name}")
+    for name in params.backbones:
+        source, extracted = root / "models/source" / name, root / "data/features" / name
+        pretrain.run(params, name, source)
+        features.run(params, name, prepared=prepared, augmented=augmented, source=source, out=extracted)
+        finetune.run(
+            params, name, prepared=prepared, augmented=augmented, features=extracted, source=source,
+            paths=paths(root, name), key=f"key-{name}",
+        )  # fmt: skip
+        svm.run(
+            params, name, prepared=prepared, features=extracted, source=source,
+            paths=paths(root, f"{name}-svm", history=False), key=f"key-{name}-svm",
+        )  # fmt: skip
+    out = compare.Outputs(
+        reports / "leaderboard.json", reports / "leaderboard.csv", reports / "leaderboard.md",
+        reports / "metrics/test.json", reports / "confusion.csv", reports / "figures/models", reports / "index.html",
+    )  # fmt: skip
+    compare.run(
+        params, runs=reports / "runs", history=reports / "history", data_report=reports / "data",
+        augmentation_preview=preview, out=out,
+    )  # fmt: skip
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {}}))
+    track.run(
+        params, runs=reports / "runs", models=root / "models", leaderboard=out.leaderboard_json,
+        figures=out.figures, prepared=prepared, lock=root / "dvc.lock",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run on 45 images of three digits, with one file that is no image."""
+    root = tmp_path_factory.mktemp("pipeline")
+    pixels, labels = learnable_digits(16)
+    for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        folder = root / "photos" / f"digit {label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index:02d}.png")
+    (root / "photos/digit 1/broken.png").write_bytes(b"\x89PNG\r\n")
+    params = tiny_params(data__source="folder", data__path=str(root / "photos"), data__image_size=32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(root))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        run_pipeline(root, params)
+        yield root, params
+
+
+MODELS = {"cnn", "vgg16", "mobilenet", "vgg16-svm", "mobilenet-svm"}
+
+
+def test_every_model_leaves_a_model_predictions_and_a_journal(finished: Any) -> None:
+    root, _ = finished
+    for name in MODELS:
+        assert (root / "models" / name / "classes.json").exists()
+        assert (root / "models" / name / ("svm.skops" if name.endswith("-svm") else "model.keras")).exists()
+        files = {path.name for path in (root / "reports/runs" / name).iterdir()}
+        expected = {"predictions.parquet", "journal.jsonl", "summary.json", "timings.json"}
+        assert files == expected | ({"search.csv"} if name.endswith("-svm") else set())
+    left = [path for path in root.rglob("*") if "partial" in path.name or ".raw" in path.name]
+    assert not left
+    assert not (root / ".work").exists() or not list((root / ".work").glob("key-*"))
+
+
+def test_no_test_image_is_trained_on_and_the_broken_one_is_reported(finished: Any) -> None:
+    root, _ = finished
+    manifest = read_manifest(root / "data/prepared")
+    views = read_views(root / "data/augmented", manifest)
+    splits = manifest.rows.set_index("image_id")["split"]
+    assert set(splits[views["image_id"]]) == {"train"}
+    assert "broken.png" in (root / "reports/data/quarantine.csv").read_text()
+    assert not manifest.rows["source"].str.contains("broken").any()
+
+
+def test_all_models_are_measured_on_the_same_images_in_the_same_order(finished: Any) -> None:
+    root, _ = finished
+    manifest = read_manifest(root / "data/prepared").rows
+    held_out = manifest[manifest["split"] != "train"]
+    for name in MODELS:
+        rows = read_predictions(root / "reports/runs" / name / "predictions.parquet").rows
+        assert rows["image_id"].tolist() == held_out["image_id"].tolist()
+        assert rows["label"].tolist() == held_out["label"].tolist()
+
+
+@pytest.mark.parametrize("name", ["vgg16", "cnn"])
+def test_the_saved_model_predicts_from_raw_pixels_what_was_reported(finished: Any, name: str) -> None:
+    import keras
+
+    root, _ = finished
+    manifest = read_manifest(root / "data/prepared")
+    images = read_images(root / "data/prepared", len(manifest.rows))
+    predictions = read_predictions(root / "reports/runs" / name / "predictions.parquet")
+    model = keras.saving.load_model(root / "models" / name / "model.keras", compile=False, safe_mode=True)
+    chosen = np.flatnonzero(manifest.rows["image_id"].isin(predictions.rows["image_id"]).to_numpy())
+    np.testing.assert_allclose(
+        model.predict(images[chosen], verbose=0), predictions.probabilities, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_leaderboard_agrees_with_the_predictions(finished: Any) -> None:
+    root, _ = finished
+    rows = json.loads((root / "reports/leaderboard.json").read_text())
+    assert {row["model"] for row in rows} == MODELS
+    assert {row["kind"] for row in rows} == {"baseline", "finetune", "svm"}
+    assert sum(row["champion"] for row in rows) == 1
+    assert max(row["val_accuracy"] for row in rows) == next(r["val_accuracy"] for r in rows if r["champion"])
+    for row in rows:
+        predictions = read_predictions(root / "reports/runs" / row["model"] / "predictions.parquet")
+        for split, prefix in (("validation", "val"), ("test", "test")):
+            labels, probabilities = predictions.split(split)
+            assert row[f"{prefix}_accuracy"] == pytest.approx((probabilities.argmax(axis=1) == labels).mean())
+        assert row["test_accuracy_low"] <= row["test_accuracy"] <= row["test_accuracy_high"]
+        assert row["val_accuracy"] == read_json(root / f"reports/metrics/{row['model']}.json")["val_accuracy"]
+    page = (root / "reports/index.html").read_text()
+    assert all(name in page for name in MODELS)
+    assert "http-equiv" not in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_the_two_phases_are_one_history(finished: Any) -> None:
+    root, _ = finished
+    lines = [line.split(",") for line in (root / "reports/history/vgg16.csv").read_text().splitlines()[1:]]
+    assert [int(line[0]) for line in lines] == [1, 2, 3, 4]
+    assert [line[1] for line in lines] == ["frozen", "frozen", "unfrozen", "unfrozen"]
+
+
+def runs_in_mlflow(root: Path, params: Params) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def test_mlflow_holds_one_finished_run_per_model_and_the_champion(finished: Any) -> None:
+    root, params = finished
+    client, runs = runs_in_mlflow(root, params)
+    assert {run.info.run_name for run in runs} == MODELS
+    assert len(runs) == len(MODELS)
+    rows = {row["model"]: row for row in json.loads((root / "reports/leaderboard.json").read_text())}
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["test_accuracy"] == pytest.approx(rows[run.info.run_name]["test_accuracy"])
+    champion = client.get_model_version_by_alias(params.tracking.registered_model, "champion")
+    assert rows[client.get_run(champion.run_id).info.run_name]["champion"]
+
+
+def result_digests(root: Path) -> dict[str, str]:
+    """Hashes of everything that is a result; journals and timings tell how long it took and are not."""
+    results = [
+        path
+        for folder in ("data", "models", "reports")
+        for path in (root / folder).rglob("*")
+        if path.is_file() and path.name not in {"journal.jsonl", "timings.json", "index.html"}
+        and not path.name.startswith("leaderboard")
+    ]  # fmt: skip
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in results}
+
+
+@pytest.mark.slow
+def test_a_second_run_gives_the_same_bytes_and_no_second_mlflow_run(finished: Any) -> None:
+    root, params = finished
+    first = result_digests(root)
+    for folder in ("data", "models", "reports"):
+        shutil.rmtree(root / folder)
+    run_pipeline(root, params)
+    second = result_digests(root)
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
+    assert len(runs_in_mlflow(root, params)[1]) == len(MODELS)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from graft.params import Svm
+from graft.storage import ArtifactError
+from graft.svm import SvmError, count_parameters, fit_svm, load_svm, save_svm
+
+SETTINGS = {
+    "kernels": ["rbf", "linear"], "c": [0.1, 10.0], "folds": 3, "max_rows": 500, "approximation": "nystroem",
+    "components": 20,
+}  # fmt: skip
+
+
+def svm(**changes: Any) -> Svm:
+    return Svm(**(SETTINGS | changes))
+
+
+@pytest.fixture
+def blobs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three overlapping classes of 20 images in 3 views: features (180, 4), labels, image of each row."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    images = random.normal(size=(60, 4)) + np.eye(3, 4)[labels] * 3
+    features = np.concatenate([images + random.normal(scale=0.1, size=images.shape) for _ in range(3)])
+    return features, np.tile(labels, 3), np.tile(np.arange(60), 3)
+
+
+def test_the_chosen_machine_predicts_as_plain_scikit_learn_with_its_parameters(blobs: Any) -> None:
+    features, labels, groups = blobs
+    machine = fit_svm(features, labels, groups, svm(), seed=1)
+    plain = make_pipeline(StandardScaler(), SVC(**machine.choice)).fit(features, labels)
+    probabilities = machine.model.predict_proba(features)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), plain.predict(features))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert len(machine.search) == 4
+    best = machine.search.loc[machine.search["mean_accuracy"].idxmax()]
+    assert (best["C"], best["kernel"]) == (machine.choice["C"], machine.choice["kernel"])
+
+
+def test_views_of_an_image_are_never_in_two_folds() -> None:
+    """Random labels on near-copies: with copies in other folds the search would report nearly 100 %."""
+    random = np.random.default_rng(0)
+    images, labels = random.normal(size=(60, 10)), np.tile([0, 1], 30)
+    features = np.repeat(images, 5, axis=0) + random.normal(scale=1e-3, size=(300, 10))
+    machine = fit_svm(features, np.repeat(labels, 5), np.repeat(np.arange(60), 5), svm(c=[10.0]), seed=1)
+    assert machine.search["mean_accuracy"].max() < 0.75
+
+
+def test_scaling_is_part_of_the_machine(blobs: Any) -> None:
+    features, labels, groups = blobs
+    one = fit_svm(features, labels, groups, svm(), seed=1).model.predict_proba(features)
+    scaled = features * [1e6, 1, 1e-6, 1] + 5
+    other = fit_svm(scaled, labels, groups, svm(), seed=1).model.predict_proba(scaled)
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("approximation", ["linear", "nystroem"])
+def test_above_max_rows_no_kernel_matrix_is_built(blobs: Any, approximation: str) -> None:
+    features, labels, groups = blobs
+    machine = fit_svm(features, labels, groups, svm(max_rows=100, approximation=approximation), seed=1)
+    steps = [type(step).__name__ for _, step in machine.model.calibrated_classifiers_[0].estimator.steps]
+    assert steps == ["StandardScaler", *(["Nystroem"] if approximation == "nystroem" else []), "LinearSVC"]
+    assert list(machine.search.columns) == ["C", "mean_accuracy", "std_accuracy"]
+    assert (machine.model.predict_proba(features).argmax(axis=1) == labels).mean() > 0.8
+
+
+@pytest.mark.parametrize("max_rows", [500, 100])
+def test_saved_and_loaded_machines_agree(blobs: Any, tmp_path: Path, max_rows: int) -> None:
+    features, labels, groups = blobs
+    model = fit_svm(features, labels, groups, svm(max_rows=max_rows), seed=1).model
+    save_svm(tmp_path / "svm.skops", model)
+    loaded = load_svm(tmp_path / "svm.skops")
+    np.testing.assert_array_equal(loaded.predict_proba(features), model.predict_proba(features))
+
+
+def test_a_file_with_other_types_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    import skops.io
+
+    skops.io.dump({"model": Path("x")}, tmp_path / "svm.skops")
+    with pytest.raises(ArtifactError, match=r"must hold an SVM written by this pipeline, received also pathlib"):
+        load_svm(tmp_path / "svm.skops")
+    with pytest.raises(ArtifactError, match="missing"):
+        load_svm(tmp_path / "none.skops")
+
+
+def test_more_folds_than_images_of_a_class_is_one_error(blobs: Any) -> None:
+    features, labels, groups = blobs
+    with pytest.raises(SvmError, match=r"folds must not exceed .* received 21 for class number \d with 20 image"):
+        fit_svm(features, labels, groups, svm(folds=21), seed=1)
+
+
+def test_parameters_by_hand(blobs: Any) -> None:
+    """A linear machine: mean and scale of 4 features, 3 x 4 coefficients, 3 intercepts."""
+    features, labels, groups = blobs
+    model = fit_svm(features, labels, groups, svm(max_rows=10, approximation="linear"), seed=1).model
+    assert count_parameters(model) == 4 + 4 + 12 + 3
