@@ -16,7 +16,7 @@ def tiny_params(**changes: object) -> Params:
     values = load_params(ROOT / "params.yaml").model_dump(mode="json")
     values["data"] |= {"train_per_class": 6}
     values["augment"] |= {"views": 3}
-    values["pretrain"] |= {"images_per_class": 4}
+    values["pretrain"] |= {"images_per_class": 4, "validation": 0.25}
     values["backbones"] = {name: values["backbones"][name] for name in ("vgg16", "mobilenet")}
     for name, width in (("vgg16", 0.1), ("mobilenet", 0.25)):
         backbone = values["backbones"][name]

@@ -134,8 +134,6 @@ print(json.dumps([good, bad, graft.__file__]))
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader:sqlalchemy.exc.SADeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
 @pytest.mark.parametrize("champion", ["cnn", "vgg16-svm"])
 def test_the_registered_champion_loads_elsewhere_and_answers_as_the_model_does_here(tmp_path, monkeypatch, champion):
     from graft.tracking import publish

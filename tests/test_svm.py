@@ -77,6 +77,9 @@ def test_saved_and_loaded_machines_agree(blobs: Any, tmp_path: Path, max_rows: i
     features, labels, groups = blobs
     model = fit_svm(features, labels, groups, svm(max_rows=max_rows), seed=1).model
     save_svm(tmp_path / "svm.skops", model)
+    again = fit_svm(features, labels, groups, svm(max_rows=max_rows), seed=1).model
+    save_svm(tmp_path / "again.skops", again)
+    assert (tmp_path / "again.skops").read_bytes() == (tmp_path / "svm.skops").read_bytes()
     loaded = load_svm(tmp_path / "svm.skops")
     np.testing.assert_array_equal(loaded.predict_proba(features), model.predict_proba(features))
 

@@ -13,10 +13,6 @@ from graft import tracking
 from graft.params import Params
 from graft.tracking import UnreachableError, default_tracking_uri, publish
 
-pytestmark = [  # both while MLflow imports its own modules
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader:sqlalchemy.exc.SADeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
-]
 NAMES = ("cnn", "vgg16", "vgg16-svm")
 
 
@@ -196,12 +192,13 @@ def test_another_training_supersedes_and_going_back_finds_the_first_run(root, pa
     assert len(client(root).search_model_versions()) == 2
 
 
-def test_the_same_training_done_again_is_a_run_of_its_own(root, params):
+def test_the_same_training_done_again_stays_one_run(root, params):
     track(root, params)
-    fake.train(root, params, "cnn")  # `dvc repro --force`: same key, other start
-    assert track(root, params).new == 1
-    old, new = runs(root, "superseded")["cnn"], runs(root, "current")["cnn"]
-    assert old.data.tags["graft.key"] == new.data.tags["graft.key"]
+    first = runs(root, "current")["cnn"]
+    fake.train(root, params, "cnn")  # `dvc repro --force`: same command, params and inputs
+    assert track(root, params).new == 0
+    assert runs(root, "current")["cnn"].info.run_id == first.info.run_id
+    assert not runs(root, "superseded")
 
 
 def test_a_removed_row_keeps_its_run_under_another_state(root, params):

@@ -21,7 +21,7 @@ from graft.runs import (
     write_run,
 )
 from graft.shards import Shards
-from graft.storage import new_folder
+from graft.storage import new_folder, write_zip
 from graft.training import Trained
 
 if TYPE_CHECKING:
@@ -29,22 +29,17 @@ if TYPE_CHECKING:
 
     from graft.journal import Journal
 
-ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can carry
-
 
 def save_keras_model(path: Path, model: keras.Model) -> None:
     """Save as .keras, without the times and memory addresses that would make equal models differ."""
     raw = path.with_suffix(".raw.keras")
     model.save(raw)
-    with zipfile.ZipFile(raw) as source, zipfile.ZipFile(path, "w") as target:
-        for name in sorted(source.namelist()):
-            content = source.read(name)
-            if name == "metadata.json":
-                content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
-            if name == "config.json":
-                content = _numbered_objects(content.decode()).encode()
-            target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
+    with zipfile.ZipFile(raw) as source:
+        entries = {name: source.read(name) for name in source.namelist()}
     raw.unlink()
+    entries["metadata.json"] = json.dumps(json.loads(entries["metadata.json"]) | {"date_saved": "1980-01-01"}).encode()
+    entries["config.json"] = _numbered_objects(entries["config.json"].decode()).encode()
+    write_zip(path, entries)
 
 
 def _numbered_objects(config: str) -> str:

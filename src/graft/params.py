@@ -82,6 +82,15 @@ class Pretrain(Section):
     images_per_class: Positive  # rendered per class by glyphs; a cap for folder
     validation: float = Field(gt=0, lt=1)
 
+    @model_validator(mode="after")
+    def _validates_on_every_class(self) -> Pretrain:
+        if self.images_per_class * min(self.validation, 1 - self.validation) < 1:
+            raise ValueError(
+                "images_per_class x validation must leave each class an image to train and one to validate on, "
+                f"received {self.images_per_class} x {self.validation:g}"
+            )
+        return self
+
 
 class Base(Section):
     """A keras.applications model without its top, and where its weights come from."""

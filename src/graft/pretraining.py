@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 from graft import networks, sources
 from graft.images import ImageError, decode, resize
 from graft.params import Backbone, Pretrain
 from graft.shards import Shards, ShardWriter
+from graft.splits import assign_splits
 from graft.training import Phase, Rows, fit_phase
 
 if TYPE_CHECKING:
@@ -61,9 +61,15 @@ def train_on_source(model: keras.Model, row: Backbone, settings: Pretrain, seed:
     """
     labels, unreadable = write_source(work, settings, seed)
     classes, numbers = np.unique(labels, return_inverse=True)
-    train, validation = train_test_split(
-        np.arange(len(labels)), test_size=settings.validation, stratify=numbers, random_state=seed
+    splits = assign_splits(
+        labels.tolist(),
+        [None] * len(labels),
+        validation=settings.validation,
+        test="none",
+        train_per_class=None,
+        seed=seed,
     )
+    train, validation = (np.flatnonzero(splits == name) for name in ("train", "validation"))
     images = Shards(work, "images")
     head = networks.build_head(model.output_shape[-1], len(classes), dropout=0.0)
     classifier = networks.build_classifier(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 from graft.errors import GraftError
+
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
 
 
 class ArtifactError(GraftError):
@@ -82,3 +85,10 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if absent:
         raise ArtifactError(f"{path} must have the columns {list(columns)}, received {list(frame.columns)}")
     return frame
+
+
+def write_zip(path: Path, entries: Mapping[str, bytes]) -> None:
+    """Write a zip whose bytes depend on names and contents alone: sorted, uncompressed, without times."""
+    with new_file(path) as partial, zipfile.ZipFile(partial, "w") as target:
+        for name in sorted(entries):
+            target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), entries[name])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from graft.errors import GraftError
 from graft.params import Svm
-from graft.storage import ArtifactError
+from graft.storage import ArtifactError, write_zip
 
 # Beyond what skops trusts by itself: what a fitted machine of this module consists of, and nothing else.
 TRUSTED = (
@@ -110,8 +113,19 @@ def count_parameters(model: CalibratedClassifierCV) -> int:
 
 
 def save_svm(path: Path, model: ClassifierMixin) -> None:
-    """Write with skops, whose files cannot run code when read."""
-    skops.io.dump(model, path)
+    """Write with skops, whose files cannot run code when read; equal machines give equal bytes.
+
+    skops names objects by their memory addresses; here they are numbered as they occur.
+    """
+    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(model))) as source:
+        entries = {name: source.read(name) for name in source.namelist()}
+    address = re.compile(r'("__id__": |"file": ")(\d+)')
+    schema = entries.pop("schema.json").decode()
+    addresses = dict.fromkeys(match[2] for match in address.finditer(schema))
+    numbers = {found: str(number) for number, found in enumerate(addresses)}
+    renamed = {f"{numbers[name.removesuffix('.npy')]}.npy": content for name, content in entries.items()}
+    schema = address.sub(lambda match: match[1] + numbers[match[2]], schema)
+    write_zip(path, renamed | {"schema.json": schema.encode()})
 
 
 def load_svm(path: Path) -> ClassifierMixin:

@@ -1,6 +1,7 @@
 """Journals to MLflow: one run for each trained model, however often it is told so. The only module that imports mlflow.
 
-A run is known by its journal's key and start. Its tag graft.state says whether the project still has it: `current`,
+A run is known by its journal's key: the same command, params and inputs are the same run, also where a stage was forced
+to run again. Its tag graft.state says whether the project still has it: `current`,
 `superseded` by a newer run of the same model, `removed` with the model's row of params.yaml, or of an `experiment`
 that ran in a copy of the project. Projects that share a server therefore need MLflow experiments of different names.
 """
@@ -38,7 +39,7 @@ from graft.errors import GraftError
 from graft.params import Tracking
 from graft.trained import Project, TrainedModel, alone, describe, digest, parameters
 
-KEY, STARTED, STATE, FIGURES = "graft.key", "graft.started", "graft.state", "graft.figures"
+KEY, STATE, FIGURES = "graft.key", "graft.state", "graft.figures"
 CHAMPION = "champion"  # tag of the run and alias of the registered model
 FIRST_TIMEOUT = 5  # seconds to wait for a server's first answer
 DIGEST_LENGTH = 36  # the longest that MLflow takes of a data set
@@ -74,7 +75,7 @@ def publish(models: Sequence[TrainedModel], settings: Tracking, project: Project
         client, experiment = _connect(uri, settings.experiment, project.root)
         current = _current_runs(client, experiment)
         for model in models:
-            run = current.pop(model.identity, None) or _finished_run(client, experiment, model)
+            run = current.pop(model.key, None) or _finished_run(client, experiment, model)
             if run is None:
                 run = _publish_run(client, experiment, model, project)
                 new += 1
@@ -124,17 +125,16 @@ def _connect(uri: str, name: str, root: Path) -> tuple[MlflowClient, str]:
     return client, client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
 
 
-def _current_runs(client: MlflowClient, experiment: str) -> dict[tuple[str, str], Run]:
-    """The runs that the project had at the last call, by identity."""
+def _current_runs(client: MlflowClient, experiment: str) -> dict[str, Run]:
+    """The runs that the project had at the last call, by key."""
     runs = client.search_runs([experiment], f"tags.`{STATE}` = 'current'")
-    return {(run.data.tags[KEY], run.data.tags[STARTED]): run for run in _finished(client, runs)}
+    return {run.data.tags[KEY]: run for run in _finished(client, runs)}
 
 
 def _finished_run(client: MlflowClient, experiment: str, model: TrainedModel) -> Run | None:
     """The model's run in whatever state."""
-    key, started = model.identity
-    runs = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'")
-    return next((run for run in _finished(client, runs) if run.data.tags[STARTED] == started), None)
+    runs = client.search_runs([experiment], f"tags.`{KEY}` = '{model.key}'")
+    return next(iter(_finished(client, runs)), None)
 
 
 def _finished(client: MlflowClient, runs: Iterable[Run]) -> list[Run]:
@@ -156,10 +156,9 @@ def _logged_models(run: Run) -> list[str]:
 
 def _publish_run(client: MlflowClient, experiment: str, model: TrainedModel, project: Project) -> Run:
     """A new run with everything; FINISHED only at the end, by which an interrupted call is known."""
-    key, started = model.identity
-    ended = _milliseconds(model.journal.ended)
-    tags = {KEY: key, STARTED: started, STATE: "experiment" if project.detached else "current", **_changing_tags(model)}
-    run = client.create_run(experiment, _milliseconds(started), tags | describe(model, project), model.name)
+    started, ended = (_milliseconds(moment) for moment in (model.journal.header["started"], model.journal.ended))
+    tags = {KEY: model.key, STATE: "experiment" if project.detached else "current", **_changing_tags(model)}
+    run = client.create_run(experiment, started, tags | describe(model, project), model.name)
     run_id = run.info.run_id
     metrics = [Metric(name, value, ended, 0) for name, value in model.metrics.items()]
     metrics += [

@@ -52,9 +52,9 @@ class TrainedModel:
         return str(self.journal.header["model"])
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """Which training this was: its key and when it began."""
-        return self.journal.header["key"], self.journal.header["started"]
+    def key(self) -> str:
+        """Which training this was: the hash of its command, params and inputs."""
+        return str(self.journal.header["key"])
 
 
 @dataclass(frozen=True)
