@@ -1,10 +1,11 @@
 """Cut the committed params.yaml down to two backbones and minutes: `python .ci/tiny-params.py > params.yaml`."""
 
 import sys
+from pathlib import Path
 
 import yaml
 
-values = yaml.safe_load(open("params.yaml", encoding="utf-8"))
+values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
 values["data"]["train_per_class"] = 5
 values["augment"]["views"] = 2
 values["pretrain"] |= {"images_per_class": 10, "validation": 0.2}

@@ -1,14 +1,55 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from networks_on_trial import learnable_digits, tiny_params
 
 from graft import runtime
-from graft.baselines import train_baseline
+from graft.baselines import NetworkError, build_cnn, train_baseline
+from graft.params import Baseline, load_params
 from graft.shards import Shards, ShardWriter
 from graft.training import Rows
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def baseline(layers: list[dict[str, Any]], channels: int = 3, input_size: int = 8) -> Baseline:
+    train = load_params(ROOT / "params.yaml").baselines["cnn"].train
+    return Baseline(input_size=input_size, channels=channels, layers=layers, train=train)
+
+
+def test_default_cnn_is_three_blocks_and_a_dense_head() -> None:
+    model = build_cnn(load_params(ROOT / "params.yaml").baselines["cnn"], 32, classes=10)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    block = ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D", "SpatialDropout2D"]
+    assert kinds == ["InputLayer", "Rescaling", *block * 3, "Flatten", "Dense", "Dropout", "Dense"]
+    # convolutions without bias, 4 numbers per normalised channel, 4 * 4 * 128 inputs of the dense layer
+    convolutions = 9 * (3 * 32 + 32 * 64 + 64 * 128) + 4 * (32 + 64 + 128)
+    assert model.count_params() == convolutions + (2048 + 1) * 128 + (128 + 1) * 10
+
+
+def test_a_one_channel_network_converts_and_resizes_within_the_model() -> None:
+    model = build_cnn(baseline([{"Flatten": {}}], channels=1), image_size=16, classes=3)
+    assert model.input_shape == (None, 16, 16, 3)
+    assert model.get_layer("classes").kernel.shape == (8 * 8 * 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([{"Convolution": {}}], r"layers\[0\] must name a class of keras\.layers, received 'Convolution'"),
+        ([{"Lambda": {}}], "received 'Lambda'"),
+        ([{"Flatten": {}}, {"Dense": {"unit": 3}}], r"layers\[1\] Dense \{'unit': 3\} cannot be built"),
+        ([{"MaxPooling2D": {"pool_size": 32}}, {"Flatten": {}}], r"layers\[0\] MaxPooling2D"),
+        ([{"Conv2D": {"filters": 2, "kernel_size": 3}}], r"must end in a vector per image .*received shape \(None, 6"),
+    ],
+)
+def test_layers_that_cannot_be_are_named(layers: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
+        build_cnn(baseline(layers), 8, classes=3)
 
 
 def test_a_baseline_learns_and_repeats_bit_for_bit(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def outputs(folder):
         leaderboard_json=folder / "leaderboard.json",
         leaderboard_csv=folder / "leaderboard.csv",
         leaderboard_markdown=folder / "leaderboard.md",
-        test_metrics=folder / "test_metrics.json",
+        test_metrics=folder / "test",
         confusion=folder / "confusion.csv",
         figures=folder / "figures",
         page=folder / "index.html",
@@ -53,7 +53,9 @@ def test_everything_is_written_and_nothing_else(reports, tmp_path):
         "leaderboard.json",
         "leaderboard.csv",
         "leaderboard.md",
-        "test_metrics.json",
+        "test/cnn.json",
+        "test/vgg16.json",
+        "test/vgg16-svm.json",
         "confusion.csv",
         "index.html",
         "figures/overview.svg",
@@ -72,11 +74,10 @@ def test_files_agree_with_each_other(reports, tmp_path):
     assert [list(record) for record in records] == [list(COLUMNS)] * 3
     assert records[0]["champion"] is True
     pd.testing.assert_frame_equal(pd.read_csv(out / "leaderboard.csv"), frame)
-    metrics = json.loads((out / "test_metrics.json").read_text())
-    assert metrics == {
-        record["model"]: {name: record[f"test_{name}"] for name in next(iter(metrics.values()))} for record in records
-    }
-    assert set(next(iter(metrics.values()))) == {"accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss"}
+    for record in records:
+        metrics = json.loads((out / "test" / f"{record['model']}.json").read_text())
+        names = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss")
+        assert metrics == {f"test_{name}": record[f"test_{name}"] for name in names}
     pairs = pd.read_csv(out / "confusion.csv", dtype=str)
     assert list(pairs.columns) == ["actual", "predicted"]
     assert (pairs["actual"] == pairs["predicted"]).mean() == records[0]["test_accuracy"]
@@ -119,7 +120,7 @@ def test_without_test_images_validation_takes_their_place(tmp_path):
     params = fake_params(1, test="none")
     write_reports(tmp_path / "in", params, per_class=6, test=False)
     frame = compared(tmp_path / "in", tmp_path / "out", params)
-    assert json.loads((tmp_path / "out" / "test_metrics.json").read_text()) == {}
+    assert json.loads((tmp_path / "out" / "test" / "cnn.json").read_text()) == {}
     assert json.loads((tmp_path / "out" / "leaderboard.json").read_text())[0]["test_accuracy"] is None
     pairs = pd.read_csv(tmp_path / "out" / "confusion.csv", dtype=str)
     assert (pairs["actual"] == pairs["predicted"]).mean() == frame["val_accuracy"].iloc[0]
@@ -139,7 +140,7 @@ def test_the_command_takes_every_path_as_an_option(reports, tmp_path):
         "--leaderboard-json": out / "leaderboard.json",
         "--leaderboard-csv": out / "leaderboard.csv",
         "--leaderboard-markdown": out / "leaderboard.md",
-        "--test-metrics": out / "test_metrics.json",
+        "--test-metrics": out / "test",
         "--confusion": out / "confusion.csv",
         "--figures": out / "figures",
         "--page": out / "index.html",

@@ -9,7 +9,8 @@ from networks_on_trial import backbone, learnable_digits
 
 from graft import backbones, runtime
 from graft.artifacts import Manifest, read_features
-from graft.features import apply_model, build_extractor, feature_index, load_extractor, write_features
+from graft.features import build_extractor, feature_index, load_extractor, write_features
+from graft.inference import apply_model
 from graft.shards import Shards, ShardWriter
 from graft.storage import ArtifactError, new_folder, read_json
 from graft.weights import save_base
@@ -28,26 +29,6 @@ def test_index_is_the_manifest_then_the_further_views_in_manifest_order() -> Non
     assert index["image_id"].tolist() == ["00", "01", "02", "00", "02", "00", "02"]
     assert index["view"].tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert index["split"].tolist() == ["train", "test", "train", *["train"] * 4]
-
-
-def test_the_last_batch_is_padded_and_the_padding_dropped() -> None:
-    import keras
-
-    shapes = []
-
-    class Spy(keras.layers.Layer):
-        def call(self, x):  # type: ignore[no-untyped-def]
-            shapes.append(x.shape)
-            return x * 2
-
-    vectors = keras.Input((3,))
-    model = keras.Model(vectors, Spy()(vectors))
-    inputs = np.arange(21, dtype="float32").reshape(7, 3)
-    rows = np.array([6, 0, 1, 2, 3])
-    outputs = [batch for (batch,) in apply_model(model, inputs, rows, batch_size=2)]
-    assert [len(batch) for batch in outputs] == [2, 2, 1]
-    np.testing.assert_array_equal(np.concatenate(outputs), inputs[rows] * 2)
-    assert {tuple(shape) for shape in shapes[1:]} == {(2, 3)}
 
 
 @pytest.fixture

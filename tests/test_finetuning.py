@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from networks_on_trial import backbone, learnable_digits
 
-from graft import backbones, networks, runtime
+from graft import backbones, finetuning, networks, runtime
 from graft.artifacts import FeatureSet, Manifest, read_features, view_rows
 from graft.features import build_extractor, write_features
 from graft.finetuning import Images, fine_tune
 from graft.params import Backbone
 from graft.shards import Shards, ShardWriter
-from graft.training import training_batches
+from graft.training import Outcome, Rows, fit_phase, training_batches
 
 
 @pytest.fixture
@@ -54,11 +54,16 @@ def extract(folder: Path, base: Any, row: Backbone, data: tuple[Manifest, Images
 
 def calibrated(row: Backbone) -> Any:
     """A base whose BatchNormalization has seen images, as that of any pretrained base has."""
+    import keras
+
     runtime.configure(1)
     base = backbones.build_base(row.base)
     pixels, _ = learnable_digits()
     inputs = backbones.preprocess(row.base.application, pixels.astype("float32"))
-    for _ in range(30):
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.3  # else twenty passes leave more of the initial variance than there is of the images'
+    for _ in range(20):
         base(inputs, training=True)
     return base
 
@@ -83,8 +88,6 @@ def plain(base: Any, row: Backbone, data: tuple[Manifest, Images, pd.DataFrame],
         for index, layer in enumerate(base.layers):
             layer.trainable = tail and index > at and not isinstance(layer, keras.layers.BatchNormalization)
         model.compile(keras.optimizers.Adam(rate), "categorical_crossentropy")
-        from graft.training import Rows
-
         batches = training_batches(Rows(**rows), 3, settings.batch_size, seed=5)
         for _ in range(2 * 4):  # two epochs of four batches
             model.train_on_batch(*next(batches))
@@ -92,19 +95,20 @@ def plain(base: Any, row: Backbone, data: tuple[Manifest, Images, pd.DataFrame],
 
 
 def scale_of(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance over both views of the training images, by NumPy in one go."""
+    """Mean and floored variance over both views of the training images, by NumPy in one go."""
     train = features.top[np.flatnonzero((features.index["split"] == "train").to_numpy())].astype(np.float64)
-    return train.mean(axis=0), np.where(train.var(axis=0) == 0, 1, train.var(axis=0))
+    return train.mean(axis=0), np.maximum(train.var(axis=0), 0.1 * train.var(axis=0).mean())
 
 
-@pytest.mark.parametrize(("name", "application"), [("vgg16", "VGG16"), ("mobilenet", "MobileNet")])
+@pytest.mark.parametrize(("name", "rate"), [("vgg16", 1e-4), ("mobilenet", 1e-5)])
 def test_cached_phases_equal_end_to_end_training(
-    name: str, application: str, data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path
+    name: str, rate: float, data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path
 ) -> None:
     """Without dropout, whose masks the two ways would draw differently; both phases must improve on validation."""
     row = backbone(
         name, finetune__dropout=0.0, finetune__optimizer="adam", finetune__weight_decay=0.0, finetune__batch_size=8,
-        finetune__unfrozen_learning_rate=1e-4,
+        finetune__learning_rate=1e-3,
+        finetune__unfrozen_learning_rate=rate,
     )  # fmt: skip
     base = calibrated(row)
     start = base.get_weights()
@@ -132,7 +136,7 @@ def test_cached_phases_equal_end_to_end_training(
 def test_the_trunk_and_batch_normalization_stay_as_they_were(
     data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path
 ) -> None:
-    row = backbone("mobilenet")
+    row = backbone("mobilenet", finetune__unfrozen_learning_rate=1e-4)
     base = calibrated(row)
     before = {weight.path: weight.numpy() for weight in base.weights}
     features = extract(tmp_path / "features", base, row, data)
@@ -147,32 +151,52 @@ def test_the_trunk_and_batch_normalization_stay_as_they_were(
     assert "conv_pw_12" in moved
 
 
-def test_a_second_phase_that_only_harms_is_undone(data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path) -> None:
-    row = backbone("vgg16", finetune__unfrozen_learning_rate=5.0, finetune__optimizer="sgd", finetune__weight_decay=0)
+def test_a_second_phase_that_only_harms_is_undone(
+    data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights do move in phase 2; its losses are made out to be worse than phase 1's."""
+    row = backbone("vgg16")
     base = calibrated(row)
     before = base.get_weights()
     features = extract(tmp_path / "features", base, row, data)
-    try:
-        fine_tune(base, row, data[0], features, data[1], seed=1, publish=lambda *record: None)
-    except ValueError:
-        pytest.skip("the loss overflowed on this machine before it could be compared")
+    moved = []
+
+    def worse(model: Any, *arguments: Any, phase: Any, **options: Any) -> Outcome:
+        outcome = fit_phase(model, *arguments, phase=phase, **options)
+        if phase.name == "frozen":
+            return outcome
+        moved.append(any((a != b).any() for a, b in zip(base.get_weights(), before, strict=True)))
+        return Outcome([record | {"val_loss": 99.0} for record in outcome.history], outcome.seconds)
+
+    monkeypatch.setattr(finetuning, "fit_phase", worse)
+    trained = fine_tune(base, row, data[0], features, data[1], seed=1, publish=lambda *record: None)
+    assert moved == [True]
     for mine, theirs in zip(base.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    assert len(trained.history) == 4
 
 
 def test_frozen_until_none_trains_the_whole_base_on_images(
-    data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path
+    data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = backbone("mobilenet", features__frozen_until="none", finetune__train_batch_normalization=True)
     base = calibrated(row)
     before = {weight.path: weight.numpy() for weight in base.weights}
     features = extract(tmp_path / "features", base, row, data)
     assert features.cut is None
-    trained = fine_tune(base, row, data[0], features, data[1], seed=1, publish=lambda *record: None)
-    assert [record["phase"] for record in trained.history] == ["frozen"] * 2 + ["whole"] * 2
-    if min(r["val_loss"] for r in trained.history[2:]) < min(r["val_loss"] for r in trained.history[:2]):
-        moved = [weight.path for weight in base.weights if (weight.numpy() != before[weight.path]).any()]
-        assert any("conv1/" in path for path in moved)
+    phases = []
+
+    def better(model: Any, *arguments: Any, phase: Any, **options: Any) -> Outcome:
+        outcome = fit_phase(model, *arguments, phase=phase, **options)
+        phases.append(phase.name)
+        return Outcome([record | {"val_loss": 9.0 - len(phases)} for record in outcome.history], outcome.seconds)
+
+    monkeypatch.setattr(finetuning, "fit_phase", better)  # so that phase 2 is kept, however few its epochs are
+    fine_tune(base, row, data[0], features, data[1], seed=1, publish=lambda *record: None)
+    assert phases == ["frozen", "whole"]
+    moved = [weight.path for weight in base.weights if (weight.numpy() != before[weight.path]).any()]
+    assert any("conv1/" in path for path in moved)
+    assert any("conv1_bn/moving_mean" in path for path in moved)
 
 
 def test_two_classes_are_the_same_path(data: tuple[Manifest, Images, pd.DataFrame], tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import fake_tracked
 import pytest
 
 from graft import journal
 from graft.journal import Journal, lock_key, read_journal, run_key, work_folder
-from graft.storage import ArtifactError
+from graft.storage import ArtifactError, write_json
 
 HEADER = {
     "key": "k1",
@@ -25,7 +27,8 @@ def write(path, *records):
 
 
 def start(**changes):
-    return {"record": "start", "schema": 1, **HEADER, "started": "2026-01-01T00:00:00.000+00:00", **changes}
+    origin = {"commit": None, "dirty": False, "experiment": None, "started": "2026-01-01T00:00:00.000+00:00"}
+    return {"record": "start", "schema": 1, **HEADER, **origin, **changes}
 
 
 def epoch(number, **metrics):
@@ -103,6 +106,10 @@ def test_a_torn_last_line_means_an_unfinished_run(tmp_path):
         ([epoch(1)], r"must hold one start, .* received \['epoch'\]"),
         ([start(), END, epoch(1)], "must hold one start"),
         ([start(), start()], "must hold one start"),
+        (
+            [{name: value for name, value in start().items() if name != "commit"}],
+            r"journal.jsonl:1 is damaged: expected \[.*'commit'",
+        ),
         ([start(schema=2)], r"journal.jsonl:1: journals of schema 1 can be read, received 2"),
         ([start(), epoch(1), epoch(2), epoch(2)], r"journal.jsonl:4: epochs must ascend, received 2 after 2"),
         (
@@ -157,6 +164,35 @@ def test_unfinished_work_lies_under_dvc_root(tmp_path, monkeypatch):
     assert work_folder("k") == tmp_path / "original" / ".work" / "k"
 
 
+def origin(folder):
+    """What a run that starts now would say of the code."""
+    Journal.start(folder / "work", HEADER)
+    header = read_journal(folder / "work" / "journal.jsonl").header
+    return header["commit"], header["dirty"], header["experiment"]
+
+
+def test_the_code_is_recorded_with_the_start_and_dirty_by_more_than_what_repro_rewrites(tmp_path, monkeypatch):
+    root, out = tmp_path / "root", tmp_path / "out"
+    for folder in (root, out):
+        folder.mkdir()
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    assert origin(out) == (None, False, None)
+    for path in ("code.py", "dvc.lock", "reports/leaderboard.json"):
+        write_json(root / path, [])
+    commit = fake_tracked.commit(root)
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    write_json(root / "dvc.lock", {})
+    write_json(root / "reports" / "leaderboard.json", {})
+    write_json(root / "reports" / "new.json", {})
+    assert origin(out) == (commit, False, None)
+    write_json(root / "code.py", {})
+    monkeypatch.setenv("DVC_EXP_NAME", "brisk-fox")
+    assert origin(out) == (commit, True, "brisk-fox")
+    monkeypatch.setenv("PATH", "")
+    assert origin(out) == (None, False, "brisk-fox")
+
+
 PIPELINE = """\
 stages:
   finetune:
@@ -170,10 +206,12 @@ stages:
 PARAMS = "seed: 1\nbackbones:\n  vgg16: {finetune: {rate: RATE}}\n  resnet50: {finetune: {rate: 0.5}}\n"
 TRAIN = """\
 import os, pathlib, sys
-from graft.journal import run_key, work_folder
+from graft.journal import Journal, run_key, work_folder
 key = run_key(os.environ["DVC_STAGE"], pathlib.Path.cwd())
 pathlib.Path(sys.argv[1]).mkdir(parents=True)
 pathlib.Path(sys.argv[1], "key").write_text(f"{key} {work_folder(key)}")
+header = dict.fromkeys(("key", "model", "kind", "backbone", "stage", "params"))
+Journal.start(work_folder(key), header).move_to(pathlib.Path(sys.argv[1], "journal.jsonl"))
 """
 
 
@@ -253,7 +291,7 @@ def test_a_running_stage_sees_the_key_that_dvc_lock_will_hold(tmp_path, monkeypa
     fill(project)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "-q"], cwd=project, check=True)
-    (project / ".gitignore").write_text("/models\n")
+    (project / ".gitignore").write_text("/models\n/.work\n")
     dvc(project, "init", "-q")
     dvc(project, "repro", "-q")
     first = list(keys(project))
@@ -262,6 +300,7 @@ def test_a_running_stage_sees_the_key_that_dvc_lock_will_hold(tmp_path, monkeypa
 
     subprocess.run([*git, "add", "-A"], cwd=project, check=True)
     subprocess.run([*git, "commit", "-qm", "first"], cwd=project, check=True)
+    commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project, text=True).strip()
     dvc(project, "exp", "run", "--temp", "-q", "-n", "faster", "-S", "backbones.vgg16.finetune.rate=0.25")
     assert list(keys(project)) == first  # the experiment ran in a copy
     dvc(project, "exp", "apply", "-q", "faster")
@@ -270,6 +309,8 @@ def test_a_running_stage_sees_the_key_that_dvc_lock_will_hold(tmp_path, monkeypa
     assert second[0][1] != first[0][1]
     assert second[1] == first[1]
     assert second[0][3] == project / ".work" / second[0][1]  # of the original, not of the copy
+    header = read_journal(project / "models" / "vgg16" / "journal.jsonl").header
+    assert (header["commit"], header["dirty"], header["experiment"]) == (commit, True, "faster")  # by its params
 
 
 def test_reading_a_journal_needs_neither_dvc_nor_mlflow():

@@ -1,52 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from graft import backbones, networks
-from graft.networks import NetworkError
-from graft.params import Base, Baseline, load_params
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def baseline(layers: list[dict[str, Any]], channels: int = 3, input_size: int = 8) -> Baseline:
-    train = load_params(ROOT / "params.yaml").baselines["cnn"].train
-    return Baseline(input_size=input_size, channels=channels, layers=layers, train=train)
-
-
-def test_default_cnn_is_three_blocks_and_a_dense_head() -> None:
-    model = networks.build_cnn(load_params(ROOT / "params.yaml").baselines["cnn"], 32, classes=10)
-    kinds = [type(layer).__name__ for layer in model.layers]
-    block = ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D", "SpatialDropout2D"]
-    assert kinds == ["InputLayer", "Rescaling", *block * 3, "Flatten", "Dense", "Dropout", "Dense"]
-    # convolutions without bias, 4 numbers per normalised channel, 4 * 4 * 128 inputs of the dense layer
-    convolutions = 9 * (3 * 32 + 32 * 64 + 64 * 128) + 4 * (32 + 64 + 128)
-    assert model.count_params() == convolutions + (2048 + 1) * 128 + (128 + 1) * 10
-
-
-def test_a_one_channel_network_converts_and_resizes_within_the_model() -> None:
-    model = networks.build_cnn(baseline([{"Flatten": {}}], channels=1), image_size=16, classes=3)
-    assert model.input_shape == (None, 16, 16, 3)
-    assert model.get_layer("classes").kernel.shape == (8 * 8 * 1, 3)
-
-
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ([{"Convolution": {}}], r"layers\[0\] must name a class of keras\.layers, received 'Convolution'"),
-        ([{"Lambda": {}}], "received 'Lambda'"),
-        ([{"Flatten": {}}, {"Dense": {"unit": 3}}], r"layers\[1\] Dense \{'unit': 3\} cannot be built"),
-        ([{"MaxPooling2D": {"pool_size": 32}}, {"Flatten": {}}], r"layers\[0\] MaxPooling2D"),
-        ([{"Conv2D": {"filters": 2, "kernel_size": 3}}], r"must end in a vector per image .*received shape \(None, 6"),
-    ],
-)
-def test_layers_that_cannot_be_are_named(layers: list[dict[str, Any]], message: str) -> None:
-    with pytest.raises(NetworkError, match=message):
-        networks.build_cnn(baseline(layers), 8, classes=3)
+from graft.params import Base
 
 
 @pytest.mark.parametrize(("application", "size"), [("VGG16", 32), ("InceptionV3", 75)])

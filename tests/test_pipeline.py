@@ -26,7 +26,7 @@ def paths(root: Path, name: str, *, history: bool = True) -> RunPaths:
     return RunPaths(
         root / "models" / name,
         reports / "runs" / name,
-        reports / "metrics" / f"{name}.json",
+        reports / "metrics/validation" / f"{name}.json",
         reports / "history" / f"{name}.csv" if history else None,
     )
 
@@ -53,7 +53,7 @@ def run_pipeline(root: Path, params: Params) -> None:
         )  # fmt: skip
     out = compare.Outputs(
         reports / "leaderboard.json", reports / "leaderboard.csv", reports / "leaderboard.md",
-        reports / "metrics/test.json", reports / "confusion.csv", reports / "figures/models", reports / "index.html",
+        reports / "metrics/test", reports / "confusion.csv", reports / "figures/models", reports / "index.html",
     )  # fmt: skip
     compare.run(
         params, runs=reports / "runs", history=reports / "history", data_report=reports / "data",
@@ -149,7 +149,8 @@ def test_the_leaderboard_agrees_with_the_predictions(finished: Any) -> None:
             labels, probabilities = predictions.split(split)
             assert row[f"{prefix}_accuracy"] == pytest.approx((probabilities.argmax(axis=1) == labels).mean())
         assert row["test_accuracy_low"] <= row["test_accuracy"] <= row["test_accuracy_high"]
-        assert row["val_accuracy"] == read_json(root / f"reports/metrics/{row['model']}.json")["val_accuracy"]
+        own = read_json(root / f"reports/metrics/validation/{row['model']}.json")
+        assert row["val_accuracy"] == own["val_accuracy"]
     page = (root / "reports/index.html").read_text()
     assert all(name in page for name in MODELS)
     assert "http-equiv" not in page

@@ -47,7 +47,10 @@ def test_a_model_that_cannot_be_built_is_named_by_its_key(change: dict[str, Any]
 
 
 def test_more_folds_than_labels_are_refused() -> None:
-    with pytest.raises(ParamsError, match=r"svm\.folds must not exceed data\.train_per_class \(6\), received 7"):
+    with pytest.raises(
+        ParamsError,
+        match=r"svm\.folds must not exceed .*, received 7 where class 'any' has 6",
+    ):
         preflight.check_data(tiny_params(backbones__vgg16__svm__folds=7))
 
 
@@ -58,13 +61,13 @@ def test_folders_that_cannot_be_learnt_from_are_refused(image_folder: Path) -> N
     check()
     for file in sorted((image_folder / "bees").iterdir())[1:]:
         file.unlink()
-    with pytest.raises(ParamsError, match=r"(?s)data\.path: .*class 'bees' has 1 image"):
+    with pytest.raises(ParamsError, match=r"(?s)data: .*class 'bees' has 1 image"):
         check()
     next((image_folder / "bees").iterdir()).unlink()
-    with pytest.raises(ParamsError, match=r"(?s)data\.path: .*class 'bees' has 0 image"):
+    with pytest.raises(ParamsError, match=r"(?s)data: .*class 'bees' has 0 image"):
         check()
     shutil.rmtree(image_folder)
-    with pytest.raises(ParamsError, match=r"data\.path: .*photos does not exist; it must be a folder with one folder"):
+    with pytest.raises(ParamsError, match=r"data\.path: .*photos does not exist"):
         check()
 
 

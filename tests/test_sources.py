@@ -162,7 +162,7 @@ def many(name, count):
     ],
 )
 def test_folders_that_can_be_split_pass_with_their_number_of_images(tmp_path, paths, test, count):
-    assert check_folder(touch(tmp_path, *paths), test=test) == count
+    assert check_folder(touch(tmp_path, *paths), test=test).total() == count
 
 
 @pytest.mark.parametrize(

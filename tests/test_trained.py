@@ -1,14 +1,9 @@
-import os
-import re
-import subprocess
-from pathlib import Path
-
 import fake_tracked as fake
 import pytest
 from fake_runs import fake_params
 
 from graft.storage import ArtifactError
-from graft.trained import describe, digest, parameters, read_project
+from graft.trained import describe, digest, parameters
 
 
 @pytest.fixture
@@ -51,32 +46,28 @@ def test_params_are_flattened_and_later_phases_marked(root, params):
     assert "frozen_from_epoch" not in flat
 
 
-def git(root, *arguments):
-    identity = {f"GIT_{who}_{what}": "x@y.z" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, env=os.environ | identity)
-
-
-def test_the_commit_is_dirty_by_more_than_what_repro_rewrites(root, params):
-    assert (read_project(params, Path("data")).commit, read_project(params, Path("data")).dirty) == (None, False)
-    git(root, "init", "-q")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "first")
-    (root / "dvc.lock").write_text("{}")
-    (root / "reports" / "leaderboard.json").write_text("[]")
-    (root / "reports" / "new.json").write_text("[]")
-    project = read_project(params, Path("data"))
-    assert re.fullmatch("[0-9a-f]{40}", project.commit)
-    assert not project.dirty
-    (root / "models" / "cnn" / "classes.json").write_text("[]")
-    assert read_project(params, Path("data")).dirty
-
-
-def test_what_is_not_known_is_not_said(root, params):
-    cnn = fake.trained(root, params)[0]
-    outside_git = describe(cnn, read_project(params, Path("data/prepared")))
+def test_what_is_not_known_is_not_said(root, params, monkeypatch):
+    outside_git = describe(fake.trained(root, params)[0])
     assert not {"backbone", "git.dirty", "mlflow.source.git.commit", "dvc.experiment"} & set(outside_git)
-    inside = describe(cnn, fake.project(root, params, experiment="brisk-fox"))
-    assert (inside["git.dirty"], inside["dvc.experiment"]) == ("true", "brisk-fox")
+    commit = fake.commit(root)
+    monkeypatch.setenv("DVC_EXP_NAME", "brisk-fox")
+    fake.train(root, params, "cnn")
+    inside = describe(fake.trained(root, params)[0])
+    assert (inside["mlflow.source.git.commit"], inside["dvc.experiment"]) == (commit, "brisk-fox")
+    assert inside["git.dirty"] == "true"  # by the work folder, which a project ignores
+
+
+def test_a_run_is_described_by_the_commit_of_its_training(root, params, monkeypatch):
+    (root / ".gitignore").write_text("/.work\n")
+    first = fake.commit(root)
+    fake.train(root, params, "cnn")
+    before = describe(fake.trained(root, params)[0])
+    assert (before["mlflow.source.git.commit"], before["git.dirty"]) == (first, "false")
+    (root / "code.py").write_text("# later")
+    assert fake.commit(root) != first
+    (root / "code.py").write_text("# not committed")
+    monkeypatch.setenv("DVC_EXP_NAME", "brisk-fox")
+    assert describe(fake.trained(root, params)[0]) == before
 
 
 def test_a_digest_follows_names_and_contents(tmp_path):

@@ -1,10 +1,47 @@
-"""Networks trained from scratch on the target's own images alone."""
+"""Networks from scratch: described as data, trained on the target's own images alone."""
 
 from __future__ import annotations
 
-from graft.networks import build_cnn
+from typing import TYPE_CHECKING
+
+from graft.errors import GraftError
+from graft.networks import image_input, resized
 from graft.params import Baseline
 from graft.training import Phase, Publish, Rows, Trained, fit_phase
+
+if TYPE_CHECKING:
+    import keras
+
+
+class NetworkError(GraftError):
+    """A row of `baselines` describes layers that Keras cannot build."""
+
+
+def build_cnn(baseline: Baseline, image_size: int, classes: int) -> keras.Model:
+    """A network from a row's list of layers, with a softmax over the classes added at its end.
+
+    Raises:
+        NetworkError: a layer is not in keras.layers or refuses its arguments or its input; the item is named.
+    """
+    import keras
+
+    images = image_input(image_size)
+    x = resized(images, image_size, baseline.input_size)
+    if baseline.channels == 1:
+        x = keras.ops.image.rgb_to_grayscale(x)
+    for index, item in enumerate(baseline.layers):
+        ((name, arguments),) = item.items()
+        layer = getattr(keras.layers, name, None)
+        if name == "Lambda" or not (isinstance(layer, type) and issubclass(layer, keras.layers.Layer)):
+            raise NetworkError(f"layers[{index}] must name a class of keras.layers, received {name!r}")
+        try:
+            x = layer(**arguments)(x)
+        except (TypeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise NetworkError(f"layers[{index}] {name} {arguments} cannot be built: {reason}") from error
+    if len(x.shape) != 2:
+        raise NetworkError(f"layers must end in a vector per image (add Flatten), received shape {tuple(x.shape)}")
+    return keras.Model(images, keras.layers.Dense(classes, activation="softmax", name="classes")(x), name="classifier")
 
 
 def train_baseline(

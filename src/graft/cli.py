@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,8 @@ def init(
 @app.command()
 def track() -> None:
     """Tell MLflow what it does not know yet, for instance after its server was down."""
-    raise typer.Exit(subprocess.run(["dvc", "repro", "--single-item", "track"], check=False).returncode)
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "track"]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()
@@ -68,7 +70,8 @@ def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project_root())
     typer.echo(f"MLflow shows {uri} at http://127.0.0.1:{port} (Ctrl-C ends it)")
-    os.execvp("mlflow", ["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)])
+    arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
 def main() -> None:

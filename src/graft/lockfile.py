@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from graft.errors import GraftError
@@ -20,12 +21,14 @@ def stale_stages(root: Path) -> list[str]:
     Raises:
         GraftError: DVC gave no such list, for instance because there is no pipeline here.
     """
-    command = ["dvc", "repro", "--dry", "--allow-missing", LAST_RESULT]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    arguments = ["repro", "--dry", "--allow-missing", LAST_RESULT]
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True, check=False
+    )
     stopped = _STOPPED.findall(result.stderr)  # at a stage that would run and whose inputs are not there
     if result.returncode and not stopped:
-        raise GraftError(f"`{' '.join(command)}` in {root} failed: {result.stderr.strip()}")
-    return stopped or parse_dry_run(result.stdout)
+        raise GraftError(f"`dvc {' '.join(arguments)}` in {root} failed: {result.stderr.strip()}")
+    return list(dict.fromkeys([*_RUNS.findall(result.stdout), *stopped])) if stopped else parse_dry_run(result.stdout)
 
 
 def parse_dry_run(output: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft.artifacts import Manifest
-from graft.features import apply_model
+from graft.inference import apply_model
 from graft.runs import (
     RunIdentity,
     RunPaths,

@@ -1,4 +1,4 @@
-"""Heads on a base, the full classifier around them, and networks from scratch described as data."""
+"""Heads on a base, and the full classifier around them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft import backbones
-from graft.errors import GraftError
-from graft.params import Baseline
 
 if TYPE_CHECKING:
     import keras
-
-
-class NetworkError(GraftError):
-    """A row of `baselines` describes layers that Keras cannot build."""
 
 
 def resized(images: Any, image_size: int, input_size: int) -> Any:
@@ -24,7 +18,7 @@ def resized(images: Any, image_size: int, input_size: int) -> Any:
 
     if image_size == input_size:
         return images
-    return keras.layers.Resizing(input_size, input_size, name="resize")(images)
+    return keras.layers.Resizing(input_size, input_size, antialias=input_size < image_size, name="resize")(images)
 
 
 def pool(maps: Any, pooling: str) -> Any:
@@ -84,30 +78,3 @@ def build_classifier(
     images = image_input(image_size)
     maps = base(base_input(images, application, input_size))
     return keras.Model(images, head(pool(maps, pooling)), name="classifier")
-
-
-def build_cnn(baseline: Baseline, image_size: int, classes: int) -> keras.Model:
-    """A network from a row's list of layers, with a softmax over the classes added at its end.
-
-    Raises:
-        NetworkError: a layer is not in keras.layers or refuses its arguments or its input; the item is named.
-    """
-    import keras
-
-    images = image_input(image_size)
-    x = resized(images, image_size, baseline.input_size)
-    if baseline.channels == 1:
-        x = keras.ops.image.rgb_to_grayscale(x)
-    for index, item in enumerate(baseline.layers):
-        ((name, arguments),) = item.items()
-        layer = getattr(keras.layers, name, None)
-        if name == "Lambda" or not (isinstance(layer, type) and issubclass(layer, keras.layers.Layer)):
-            raise NetworkError(f"layers[{index}] must name a class of keras.layers, received {name!r}")
-        try:
-            x = layer(**arguments)(x)
-        except (TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise NetworkError(f"layers[{index}] {name} {arguments} cannot be built: {reason}") from error
-    if len(x.shape) != 2:
-        raise NetworkError(f"layers must end in a vector per image (add Flatten), received shape {tuple(x.shape)}")
-    return keras.Model(images, keras.layers.Dense(classes, activation="softmax", name="classes")(x), name="classifier")

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from graft.errors import GraftError
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 KEYWORD_WEIGHTS = ("imagenet", "random", "source")
+NUMERAL = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")  # PyYAML reads 1e-4 as text, DVC as a number
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-LearningRate = Annotated[float, Field(gt=0, le=10)]
+FromText = BeforeValidator(lambda value: float(value) if isinstance(value, str) and NUMERAL.fullmatch(value) else value)
+Number = Annotated[float, FromText]
+FilePath = Annotated[Path, Field(strict=False)]  # text becomes a path
+LearningRate = Annotated[Number, Field(gt=0, le=10)]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -24,21 +27,21 @@ class ParamsError(GraftError):
 
 
 class Section(BaseModel):
-    """Unknown keys are refused, so that a typo never silently means the default (there are no defaults)."""
+    """Unknown keys and other types are refused, so that no typo silently means something (there are no defaults)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
     """Where the images come from, the shape they get and how they are split."""
 
     source: Literal["digits", "folder"]
-    path: Path
+    path: FilePath
     image_size: int = Field(ge=8, le=1024)  # px per side
     resize: Literal["stretch", "crop", "pad"]
     train_per_class: Positive | None
-    validation: float = Field(gt=0, lt=1)
-    test: Annotated[float, Field(gt=0, lt=1)] | Literal["none"]
+    validation: Number = Field(gt=0, lt=1)
+    test: Annotated[Annotated[float, Field(gt=0, lt=1)] | Literal["none"], FromText]
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> Data:
@@ -53,10 +56,10 @@ class Augment(Section):
 
     views: Positive
     horizontal_flip: bool
-    rotation: float = Field(ge=0, le=0.5)  # of a full turn, to either side, as in keras.layers.RandomRotation
-    zoom: float = Field(ge=0, lt=1)  # of the size, in or out
-    translation: float = Field(ge=0, lt=1)  # of the size, along either axis
-    contrast: float = Field(ge=0, lt=1)  # factor 1 - c to 1 + c around the mean
+    rotation: Number = Field(ge=0, le=0.5)  # of a full turn, to either side, as in keras.layers.RandomRotation
+    zoom: Number = Field(ge=0, lt=1)  # of the size, in or out
+    translation: Number = Field(ge=0, lt=1)  # of the size, along either axis
+    contrast: Number = Field(ge=0, lt=1)  # factor 1 - c to 1 + c around the mean
     fill: Literal["nearest", "reflect", "constant"]
 
 
@@ -68,19 +71,19 @@ class Optimisation(Section):
     batch_size: Positive
     patience: Positive  # epochs without a lower validation loss before a phase stops
     optimizer: Literal["sgd", "adam", "adamw"]
-    weight_decay: float = Field(ge=0, le=1)
+    weight_decay: Number = Field(ge=0, le=1)
     schedule: Literal["constant", "cosine"]
-    label_smoothing: float = Field(ge=0, lt=1)
+    label_smoothing: Number = Field(ge=0, lt=1)
 
 
 class Pretrain(Section):
     """The labelled source data set on which a base with `weights: source` is trained."""
 
     source: Literal["glyphs", "folder"]
-    path: Path
+    path: FilePath
     image_size: int = Field(ge=8, le=1024)
     images_per_class: Positive  # rendered per class by glyphs; a cap for folder
-    validation: float = Field(gt=0, lt=1)
+    validation: Number = Field(gt=0, lt=1)
 
     @model_validator(mode="after")
     def _validates_on_every_class(self) -> Pretrain:
@@ -97,9 +100,9 @@ class Base(Section):
 
     application: str
     input_size: int = Field(ge=8, le=1024)
-    width: float = Field(gt=0, le=2)
+    width: Number = Field(gt=0, le=2)
     weights: str  # imagenet, random, source, or a path to a weights file
-    depends_on: Path  # what DVC watches: the weights file, or the placeholder where there is none
+    depends_on: FilePath  # what DVC watches: the weights file, or the placeholder where there is none
 
     @model_validator(mode="after")
     def _watches_its_weights_file(self) -> Base:
@@ -124,7 +127,7 @@ class Finetune(Optimisation):
 
     unfrozen_epochs: int = Field(ge=0)
     unfrozen_learning_rate: LearningRate
-    dropout: float = Field(ge=0, lt=1)
+    dropout: Number = Field(ge=0, lt=1)
     train_batch_normalization: bool
 
 
@@ -132,7 +135,7 @@ class Svm(Section):
     """The grid of the cross-validated search, and the size above which the kernel is approximated."""
 
     kernels: Annotated[list[Literal["rbf", "linear", "poly"]], Field(min_length=1)]
-    c: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    c: Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1)]
     folds: int = Field(ge=2)
     max_rows: Positive
     approximation: Literal["linear", "nystroem"]
@@ -168,7 +171,7 @@ class Baseline(Section):
 class Compare(Section):
     """How the leaderboard's intervals are computed."""
 
-    confidence: float = Field(gt=0.5, lt=1)
+    confidence: Number = Field(gt=0.5, lt=1)
     resamples: int = Field(ge=100)
 
 
@@ -197,10 +200,11 @@ class Params(Section):
         for name in names:
             if not NAME.fullmatch(name):
                 raise ValueError(f"a model is named with a-z, 0-9 and _, starting with a letter, received {name!r}")
+        if "source" in names:
+            raise ValueError("models/source holds the trained bases: a model has another name, received 'source'")
         if not names:
             raise ValueError("backbones and baselines are both empty: there is nothing to train")
-        both = sorted(set(self.backbones) & set(self.baselines))
-        if both:
+        if both := sorted(set(self.backbones) & set(self.baselines)):
             raise ValueError(f"a name may stand in backbones or in baselines, received in both: {', '.join(both)}")
         return self
 
@@ -238,7 +242,9 @@ def load_params(path: Path) -> Params:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist; run from the project's top folder or name the file") from None
-    except yaml.YAMLError as error:
+    except IsADirectoryError:
+        raise ParamsError(f"{path} is a folder; name the file in it") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     try:
         return Params.model_validate(raw)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from graft import runtime, sources
 from graft.errors import GraftError
 from graft.journal import project_root
-from graft.params import Params, ParamsError
+from graft.params import KEYWORD_WEIGHTS, Params, ParamsError
+from graft.splits import assign_splits
 
 
 def check_before_training(params: Params) -> None:
@@ -31,9 +36,12 @@ def check_before_training(params: Params) -> None:
 
 
 def _digest(params: Params) -> str:
-    """What check_models depends on."""
+    """What check_models depends on: rows, weights files as they are now, where Keras looks for its own."""
     rows = params.model_dump_json(include={"data", "backbones", "baselines"})
-    return hashlib.sha256(f"{version('keras')} {rows}".encode()).hexdigest()
+    files = [row.base.depends_on.stat() for row in params.backbones.values() if row.base.depends_on.exists()]
+    states = [(state.st_size, state.st_mtime_ns) for state in files]
+    known = (version("keras"), os.environ.get("KERAS_HOME"), states, rows)
+    return hashlib.sha256(repr(known).encode()).hexdigest()
 
 
 @contextmanager
@@ -46,23 +54,61 @@ def _key(name: str) -> Iterator[None]:
 
 
 def check_data(params: Params) -> None:
-    """Refuse folders that are missing or whose classes are too small, and folds that are too many, by listing alone.
+    """Refuse missing paths, folders whose classes are too small, and folds that are too many, by listing alone.
 
     Raises:
         ParamsError: as said; the message starts with the key.
     """
+    _check_path("data.path", params.data.path)
+    _check_path("pretrain.path", params.pretrain.path)
+    for name, row in params.backbones.items():
+        if row.base.weights in KEYWORD_WEIGHTS:  # a file of weights is asked for with the models
+            _check_path(f"backbones.{name}.base.depends_on", row.base.depends_on)
+    most = params.data.train_per_class
+    per_class = {} if most is None else {"any": most}
     if params.data.source == "folder":
-        with _key("data.path"):
-            sources.check_folder(params.data.path, test=params.data.test != "none")
+        with _key("data"):
+            counts = sources.check_folder(params.data.path, test=params.data.test != "none")
+            per_class = _training_images(counts, params)
     if params.pretrain.source == "folder" and any(row.base.weights == "source" for row in params.backbones.values()):
         with _key("pretrain.path"):
             sources.check_folder(params.pretrain.path)
-    most = params.data.train_per_class
     for name, row in params.backbones.items():
-        if most is not None and row.svm.folds > most:
-            raise ParamsError(
-                f"backbones.{name}.svm.folds must not exceed data.train_per_class ({most}), received {row.svm.folds}"
-            )
+        for label, images in per_class.items():
+            if row.svm.folds > images:
+                raise ParamsError(
+                    f"backbones.{name}.svm.folds must not exceed the training images of a class, "
+                    f"received {row.svm.folds} where class {label!r} has {images}"
+                )
+
+
+def _check_path(key: str, path: Path) -> None:
+    """Refuse a path that is not there, or that an experiment in a copy of the repository would not have."""
+    if not path.exists():
+        raise ParamsError(f"{key}: {path} does not exist")
+    command = ["git", "check-ignore", "--quiet", str(path)]
+    if path.is_absolute() or path.with_name(f"{path.name}.dvc").exists():
+        return
+    if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+        raise ParamsError(
+            f"{key}: {path} is ignored by Git, so that `dvc exp run --temp` would not find it; "
+            f"name it absolutely ({path.resolve()}) or `dvc add` it"
+        )
+
+
+def _training_images(counts: Counter[tuple[str | None, str]], params: Params) -> dict[str, int]:
+    """How many training images prepare would leave each class, if all files are readable."""
+    data = params.data
+    rows = list(counts.elements())
+    splits = assign_splits(
+        [label for _, label in rows],
+        [split for split, _ in rows],
+        validation=data.validation,
+        test=data.test,
+        train_per_class=data.train_per_class,
+        seed=params.seed,
+    )
+    return dict(Counter(label for (_, label), split in zip(rows, splits, strict=True) if split == "train"))
 
 
 def check_models(params: Params) -> None:
@@ -72,7 +118,8 @@ def check_models(params: Params) -> None:
         ParamsError: one cannot be built, cut or loaded; the message starts with the key.
     """
     runtime.configure(params.seed)
-    from graft import backbones, networks
+    from graft import backbones
+    from graft.baselines import build_cnn
     from graft.weights import obtain_base
 
     for name, row in params.backbones.items():  # names first: they are checked at once, weights may be downloads
@@ -86,4 +133,4 @@ def check_models(params: Params) -> None:
                 backbones.check_cut(base, row.features.frozen_until)
     for name, baseline in params.baselines.items():
         with _key(f"baselines.{name}"):
-            networks.build_cnn(baseline, params.data.image_size, classes=2)
+            build_cnn(baseline, params.data.image_size, classes=2)

@@ -110,7 +110,7 @@ def folder(path: Path, rejects: list[Reject] | None = None) -> Iterator[Record]:
                 rejects.append(Reject(source, label, "unreadable-file", error.strerror or str(error)))
 
 
-def check_folder(path: Path, test: bool = False) -> int:
+def check_folder(path: Path, test: bool = False) -> Counter[tuple[str | None, str]]:
     """Refuse, from the listing alone, a folder whose classes cannot all be in every split.
 
     Args:
@@ -118,7 +118,7 @@ def check_folder(path: Path, test: bool = False) -> int:
         test: whether a test split is wanted besides training and validation.
 
     Returns:
-        The number of image files.
+        The number of image files by the source's own split (None where it has none) and class.
 
     Raises:
         SourceError: names everything that is missing, and where.
@@ -149,7 +149,7 @@ def check_folder(path: Path, test: bool = False) -> int:
     ]
     if faults:
         raise SourceError(f"{path} cannot be split:\n" + "\n".join(f"  {fault}" for fault in faults))
-    return counts.total()
+    return counts
 
 
 def _needs(given: set[str | None], test: bool) -> Iterator[tuple[str | None, int, str]]:

@@ -32,9 +32,9 @@ def write_params(data: Path, path: Path, *, force: bool = False) -> str:
     Raises:
         GraftError: the folder cannot be used, or the file has uncommitted changes.
     """
-    images = sources.check_folder(data, test=True)
+    images = sources.check_folder(data, test=True).total()
     if path.exists() and _uncommitted(path) and not force:
-        raise GraftError(f"{path} has changes that Git does not hold; commit them, or say --force to replace them")
+        raise GraftError(f"{path} has changes that Git does not hold; commit them, or say --force (make init FORCE=1)")
     template = jinja2.Template(
         resources.files("graft").joinpath("starting.yaml.j2").read_text(encoding="utf-8"),
         undefined=jinja2.StrictUndefined,

@@ -158,7 +158,7 @@ def _publish_run(client: MlflowClient, experiment: str, model: TrainedModel, pro
     """A new run with everything; FINISHED only at the end, by which an interrupted call is known."""
     started, ended = (_milliseconds(moment) for moment in (model.journal.header["started"], model.journal.ended))
     tags = {KEY: model.key, STATE: "experiment" if project.detached else "current", **_changing_tags(model)}
-    run = client.create_run(experiment, started, tags | describe(model, project), model.name)
+    run = client.create_run(experiment, started, tags | describe(model), model.name)
     run_id = run.info.run_id
     metrics = [Metric(name, value, ended, 0) for name, value in model.metrics.items()]
     metrics += [

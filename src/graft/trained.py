@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ import yaml
 from graft.journal import JournalRecord, project_root, read_journal
 from graft.params import Params
 from graft.storage import ArtifactError, read_json
-
-REWRITTEN = ("dvc.lock", "reports")  # by `dvc repro` itself, so their changes do not make a working tree dirty
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,6 @@ class Project:
         listed: names of the models that the params list.
         experiment: name of the DVC experiment that is running; None outside of one.
         detached: whether this is a copy, so that what it holds is not the project's own state.
-        commit: of the working tree; None outside git.
-        dirty: whether the working tree differs from it, but for what `dvc repro` rewrites.
     """
 
     root: Path
@@ -76,8 +71,6 @@ class Project:
     listed: Sequence[str]
     experiment: str | None
     detached: bool
-    commit: str | None
-    dirty: bool
 
 
 def read_project(params: Params, prepared: Path) -> Project:
@@ -88,8 +81,6 @@ def read_project(params: Params, prepared: Path) -> Project:
         listed=tuple(params.models()),
         experiment=os.environ.get("DVC_EXP_NAME"),
         detached=project_root() != Path.cwd().resolve(),
-        commit=_git("rev-parse", "HEAD"),
-        dirty=bool(_git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in REWRITTEN))),
     )
 
 
@@ -102,14 +93,6 @@ def alone(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def read_trained_models(
@@ -166,15 +149,15 @@ def _data_hashes(stage: Mapping[str, Any]) -> dict[str, str]:
     return {dep["path"]: str(dep["md5"]) for dep in stage.get("deps", []) if not dep["path"].endswith(".py")}
 
 
-def describe(model: TrainedModel, project: Project) -> dict[str, str]:
-    """What runs are found and told apart by."""
+def describe(model: TrainedModel) -> dict[str, str]:
+    """What runs are found and told apart by; of the code and the experiment, what was so when the training started."""
     header = model.journal.header
     facts = {
         **{name: header[name] for name in ("model", "kind", "backbone", "stage")},
-        "git.dirty": None if project.commit is None else json.dumps(project.dirty),
-        "mlflow.source.git.commit": project.commit,
+        "git.dirty": None if header["commit"] is None else json.dumps(header["dirty"]),
+        "mlflow.source.git.commit": header["commit"],
         "mlflow.source.name": header["stage"],
-        "dvc.experiment": project.experiment,
+        "dvc.experiment": header["experiment"],
         **{f"dvc.md5.{path}": md5 for path, md5 in model.inputs.items()},
     }
     return {name: value for name, value in facts.items() if value is not None}

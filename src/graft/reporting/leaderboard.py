@@ -177,10 +177,10 @@ def as_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def metrics_by_model(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The test figures by model, as `dvc metrics show` reads them; empty where there are no test images."""
+    """The test figures by model, as `dvc metrics show` reads them; without figures where there are no test images."""
     if final_split(frame)[0] != "test":
-        return {}
-    return {row["model"]: {metric: row[f"test_{metric}"] for metric in METRICS} for row in as_records(frame)}
+        return {name: {} for name in frame["model"]}
+    return {row["model"]: {f"test_{metric}": row[f"test_{metric}"] for metric in METRICS} for row in as_records(frame)}
 
 
 def champion_predictions(frame: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:

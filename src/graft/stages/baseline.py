@@ -31,7 +31,8 @@ def run(params: Params, name: str, *, prepared: Path, augmented: Path, paths: Ru
         kind="baseline",
         backbone=None,
         stage=stage_name("baseline", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment"}) | baseline.model_dump(mode="json"),
+        params=params.model_dump(mode="json", include={"seed", "data", "augment"}, exclude={"data": {"path"}})
+        | baseline.model_dump(mode="json"),
     )
     journal = identity.start_journal()
     trained = train_baseline(

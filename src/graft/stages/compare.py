@@ -49,7 +49,9 @@ def run(
     drawings = figures.draw(frame, measured)
     write_json(out.leaderboard_json, leaderboard.as_records(frame))
     write_table(out.leaderboard_csv, frame)
-    write_json(out.test_metrics, leaderboard.metrics_by_model(frame))
+    with new_folder(out.test_metrics) as folder:
+        for name, metrics in leaderboard.metrics_by_model(frame).items():
+            write_json(folder / f"{name}.json", metrics)
     write_table(out.confusion, leaderboard.champion_predictions(frame, measured))
     _write_text(out.leaderboard_markdown, text.to_markdown(frame, params.compare.confidence))
     _write_text(out.page, render_page(params, frame, drawings, data))

@@ -44,7 +44,7 @@ def run(
         kind="finetune",
         backbone=name,
         stage=stage_name("finetune", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment"})
+        params=params.model_dump(mode="json", include={"seed", "data", "augment"}, exclude={"data": {"path"}})
         | backbone.model_dump(mode="json", include={"base", "features", "finetune"}),
     )
     journal = identity.start_journal()

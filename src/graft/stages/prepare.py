@@ -62,7 +62,7 @@ def run(data: Data, seed: int, out: Path, report: Path) -> None:
 
 def _read_source(data: Data, seed: int, pixels: IO[bytes]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the usable images, and the quarantined rest of the source; the images go to pixels."""
-    total = sources.check_folder(data.path, data.test != "none") if data.source == "folder" else None
+    total = sources.check_folder(data.path, data.test != "none").total() if data.source == "folder" else None
     rejects: list[Reject] = []
     records = tqdm(sources.records(data, seed, rejects), "prepare", total, unit="image", disable=None)
     rows = pd.DataFrame(_decode_all(iter(records), data, pixels), columns=ROW_COLUMNS)

@@ -28,7 +28,7 @@ def run(params: Params, name: str, *, prepared: Path, features: Path, source: Pa
         kind="svm",
         backbone=name,
         stage=stage_name("svm", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment"})
+        params=params.model_dump(mode="json", include={"seed", "data", "augment"}, exclude={"data": {"path"}})
         | backbone.model_dump(mode="json", include={"base", "features", "svm"}),
     )
     journal = identity.start_journal()

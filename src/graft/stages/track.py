@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graft.params import Params, load_params
-from graft.stages import PARAMS_FILE, ParamsFile
+from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.trained import read_project, read_trained_models
 
 
@@ -54,4 +54,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start(main)

@@ -1,0 +1,34 @@
+"""A model applied to many rows in batches of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+
+def apply_model(model: keras.Model, inputs: Any, rows: np.ndarray, batch_size: int) -> Iterator[list[np.ndarray]]:
+    """The model's outputs for the asked rows, batch by batch, in order.
+
+    The last batch is padded to the full size, since the batch shape is part of a float32 result.
+
+    Args:
+        model: called in inference mode.
+        inputs: of shape (n, ...), indexed by an array of row numbers.
+        rows: row numbers in inputs.
+        batch_size: rows per call.
+
+    Yields:
+        One array of shape (b, ...) for each output of the model; b is below batch_size only in the last ones.
+    """
+    for start in range(0, len(rows), batch_size):
+        batch = np.asarray(inputs[rows[start : start + batch_size]])
+        count = len(batch)
+        if count < batch_size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, axis=0)])
+        outputs = model.predict_on_batch(batch)
+        yield [output[:count] for output in (outputs if isinstance(outputs, list) else [outputs])]
