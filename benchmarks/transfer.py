@@ -25,14 +25,15 @@ from graft.runs import RunPaths
 from graft.shards import ShardWriter
 from graft.stages import augment, baseline, features, finetune, prepare, pretrain, svm
 
-# How a base starts and what is trained of it; BatchNormalization must learn where the base starts random.
+# How a base starts and what is trained of it. In `random` BatchNormalization stays as it started, as the rows say,
+# which handicaps bases that have it; trained whole it learns too, and patience covers the epochs its averages take.
 STARTS: dict[str, dict[str, dict[str, Any]]] = {
     "source": {"base": {"weights": "source"}},
     "random": {"base": {"weights": "random"}},
     "random, whole": {
         "base": {"weights": "random"},
         "features": {"frozen_until": "none"},
-        "finetune": {"train_batch_normalization": True},
+        "finetune": {"train_batch_normalization": True, "unfrozen_learning_rate": 1e-3, "patience": 60},
     },
 }
 
