@@ -85,7 +85,7 @@ class Table:
         print("  ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
 
 
-def measure_seed(params: Params, everything: Path, seed: int, table: Table, work: Path) -> None:
+def measure_seed(params: Params, everything: Path, starts: list[str], seed: int, table: Table, work: Path) -> None:
     """All backbones from all starts, their SVMs, and the baselines, on this seed's labels."""
     prepared, augmented = work / "prepared", work / "augmented"
     draw_labels(everything, prepared, params.data.train_per_class or 20, seed)
@@ -101,7 +101,7 @@ def measure_seed(params: Params, everything: Path, seed: int, table: Table, work
             baseline.run(seeded, name, prepared=prepared, augmented=augmented, paths=paths(name), key=f"b{name}")
             table.add(**key, **accuracies(paths(name)))
     for name in params.backbones:
-        for start in STARTS:
+        for start in starts:
             key = {"seed": seed, "model": name, "start": start, "kind": "finetune"}
             if table.has(**key):
                 continue
@@ -137,6 +137,7 @@ def summary(rows: pd.DataFrame, split: str) -> pd.DataFrame:
 def main(
     out: Annotated[Path, typer.Option(help="CSV of all measurements; continued where it is there.")],
     seeds: Annotated[int, typer.Option(help="How many seeds, from 1 on.")] = 3,
+    start: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(STARTS)}; several times; all.")] = None,
     params_file: Annotated[Path, typer.Option("--params")] = Path("params.yaml"),
 ) -> None:
     params = load_params(params_file)
@@ -146,7 +147,7 @@ def main(
         data = params.data.model_copy(update={"train_per_class": None})
         prepare.run(data, params.seed, everything, Path(folder) / "report")
         for seed in range(1, seeds + 1):
-            measure_seed(params, everything, seed, table, Path(folder) / str(seed))
+            measure_seed(params, everything, start or list(STARTS), seed, table, Path(folder) / str(seed))
             shutil.rmtree(Path(folder) / str(seed))
     for split in ("validation", "test"):
         print(f"\n{split} accuracy, mean over seeds; differences with their 95 % t interval")

@@ -95,7 +95,7 @@ class TestLeaderboard:
         (record,) = leaderboard.as_records(frame)
         assert [record[name] for name in COLUMNS if name.startswith("test_")] == [None] * 5
         assert (record["n_test"], record["n_validation"]) == (0, 120)
-        assert leaderboard.metrics_by_model(frame) == {}
+        assert leaderboard.metrics_by_model(frame) == {"a": {}}
         assert leaderboard.final_split(frame) == ("validation", "val")
         assert "test accuracy" not in text.to_text(frame)
         assert "of 120 validation images" in text.summary(frame)
