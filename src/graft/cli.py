@@ -70,7 +70,7 @@ def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project_root())
     typer.echo(f"MLflow shows {uri} at http://127.0.0.1:{port} (Ctrl-C ends it)")
-    arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
