@@ -140,3 +140,22 @@ def test_frozen_batch_normalization_leaves_other_layers_trainable() -> None:
     for layer in model.layers:
         if layer.weights:
             assert layer.trainable != isinstance(layer, keras.layers.BatchNormalization)
+
+
+@pytest.mark.parametrize(
+    ("application", "width", "layer"), [("DenseNet121", 0.25, "pool4_conv"), ("ConvNeXtTiny", 1.0, "add_8")]
+)
+def test_other_applications_build_cut_and_come_back_from_their_description(
+    application: str, width: float, layer: str
+) -> None:
+    import keras
+
+    from graft import runtime
+
+    runtime.configure(1)  # ConvNeXt's additions are numbered through the session
+    model = backbones.build_base(base(application, 32, width))
+    backbones.check_cut(model, layer)
+    copy = keras.models.model_from_json(model.to_json())
+    copy.set_weights(model.get_weights())
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(copy.predict_on_batch(images), model.predict_on_batch(images))
