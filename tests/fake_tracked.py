@@ -13,7 +13,8 @@ import pandas as pd
 
 from graft.artifacts import Manifest, write_manifest
 from graft.journal import Journal, lock_key
-from graft.params import Params, Tracking
+from graft.params import Params
+from graft.sections import Tracking
 from graft.storage import write_json, write_table
 from graft.trained import Project, TrainedModel, read_trained_models
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.params import Backbone, Params, load_params
+from graft.params import Params, load_params
+from graft.sections import Backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -17,7 +17,8 @@ from graft.artifacts import (
     write_manifest,
 )
 from graft.augmentation import views
-from graft.params import Augment, Data, load_params
+from graft.params import load_params
+from graft.sections import Augment, Data
 from graft.shards import ShardWriter
 from graft.stages import augment, prepare
 from graft.storage import ArtifactError

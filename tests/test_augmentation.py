@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from graft.augmentation import Transformation, affine, apply, draw, views
-from graft.params import Augment
+from graft.sections import Augment
 
 OFF = {
     "views": 10,

@@ -8,7 +8,7 @@ import pytest
 
 from graft import backbones
 from graft.backbones import BackboneError, WeightsError
-from graft.params import Base
+from graft.sections import Base
 
 
 def base(application: str = "MobileNet", input_size: int = 32, width: float = 0.25, weights: str = "random") -> Base:

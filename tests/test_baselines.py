@@ -9,7 +9,8 @@ from networks_on_trial import learnable_digits, tiny_params
 
 from graft import runtime
 from graft.baselines import NetworkError, build_cnn, train_baseline
-from graft.params import Baseline, load_params
+from graft.params import load_params
+from graft.sections import Baseline
 from graft.shards import Shards, ShardWriter
 from graft.training import Rows
 

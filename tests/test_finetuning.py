@@ -14,7 +14,7 @@ from graft import backbones, finetuning, networks, runtime
 from graft.artifacts import FeatureSet, Manifest, read_features, view_rows
 from graft.features import build_extractor, write_features
 from graft.finetuning import Images, fine_tune
-from graft.params import Backbone
+from graft.sections import Backbone
 from graft.shards import Shards, ShardWriter
 from graft.training import Outcome, Rows, fit_phase, training_batches
 

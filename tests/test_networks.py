@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graft import backbones, networks
-from graft.params import Base
+from graft.sections import Base
 
 
 @pytest.mark.parametrize(("application", "size"), [("VGG16", 32), ("InceptionV3", 75)])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from graft import images, shards, sources
 from graft.artifacts import MANIFEST_COLUMNS, SPLITS, read_images, read_manifest
-from graft.params import Data
+from graft.sections import Data
 from graft.sources import Record, SourceError
 from graft.splits import SplitError
 from graft.stages import prepare

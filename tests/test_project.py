@@ -19,9 +19,9 @@ SOURCE = ROOT / "src"
 STAGES = ("prepare", "augment", "pretrain", "features", "baseline", "finetune", "svm", "compare", "track")
 WITHOUT_TENSORFLOW = ("prepare", "augment", "svm", "compare", "track")
 
-# They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py holds the types
-# of values that DVC tracks itself, journal.py and tracking.py record, preflight.py stops.
-OBSERVERS = {"graft.params", "graft.journal", "graft.tracking", "graft.preflight", "graft.errors"}
+# They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py and sections.py
+# hold the types of values that DVC tracks itself, journal.py and tracking.py record, preflight.py stops.
+OBSERVERS = {"graft.params", "graft.sections", "graft.journal", "graft.tracking", "graft.preflight", "graft.errors"}
 
 
 def pipeline() -> dict[str, Any]:

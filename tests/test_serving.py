@@ -98,7 +98,7 @@ def save_machine(folder, source):
     import keras
 
     from graft.features import load_extractor
-    from graft.params import Svm
+    from graft.sections import Svm
     from graft.svm import fit_svm, save_svm
     from graft.weights import save_base
 

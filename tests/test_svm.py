@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from graft.params import Svm
+from graft.sections import Svm
 from graft.storage import ArtifactError
 from graft.svm import SvmError, count_parameters, fit_svm, load_svm, save_svm
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from graft import runtime
-from graft.params import Optimisation
+from graft.sections import Optimisation
 from graft.shards import Shards, ShardWriter
 from graft.training import Phase, Rows, TrainingError, build_optimizer, fit_phase, training_batches
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graft import runtime
-from graft.params import Base
+from graft.sections import Base
 from graft.storage import ArtifactError, read_json
 from graft.weights import load_base, obtain_base, save_base
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from graft.params import Augment
+from graft.sections import Augment
 
 BILINEAR = 1
 SCIPY_MODES = {"nearest": "nearest", "reflect": "reflect", "constant": "grid-constant"}

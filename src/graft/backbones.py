@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.errors import GraftError
-from graft.params import KEYWORD_WEIGHTS, Base
+from graft.sections import KEYWORD_WEIGHTS, Base
 
 if TYPE_CHECKING:
     import keras

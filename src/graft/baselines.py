@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from graft.errors import GraftError
 from graft.networks import image_input, resized
-from graft.params import Baseline
+from graft.sections import Baseline
 from graft.training import Phase, Publish, Rows, Trained, fit_phase
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from graft import backbones, networks
 from graft.artifacts import FeatureSet, Manifest
-from graft.params import Backbone
+from graft.sections import Backbone
 from graft.shards import Shards
 from graft.storage import ArtifactError
 from graft.training import Outcome, Phase, Publish, Rows, Trained, fit_phase

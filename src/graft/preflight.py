@@ -14,7 +14,8 @@ from pathlib import Path
 from graft import runtime, sources
 from graft.errors import GraftError
 from graft.journal import project_root
-from graft.params import KEYWORD_WEIGHTS, Params, ParamsError
+from graft.params import Params, ParamsError
+from graft.sections import KEYWORD_WEIGHTS
 from graft.splits import assign_splits
 
 

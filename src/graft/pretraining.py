@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from graft import networks, sources
 from graft.images import ImageError, decode, resize
-from graft.params import Backbone, Pretrain
+from graft.sections import Backbone, Pretrain
 from graft.shards import Shards, ShardWriter
 from graft.splits import assign_splits
 from graft.training import Phase, Rows, fit_phase

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from graft.errors import GraftError
-from graft.params import Svm
+from graft.sections import Svm
 from graft.storage import ArtifactError, write_zip
 
 # Beyond what skops trusts by itself: what a fitted machine of this module consists of, and nothing else.

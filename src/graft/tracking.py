@@ -36,7 +36,7 @@ from mlflow.exceptions import MlflowException
 from graft import serving
 from graft.artifacts import read_manifest
 from graft.errors import GraftError
-from graft.params import Tracking
+from graft.sections import Tracking
 from graft.trained import Project, TrainedModel, alone, describe, digest, parameters
 
 KEY, STATE, FIGURES = "graft.key", "graft.state", "graft.figures"

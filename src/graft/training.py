@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft.errors import GraftError
-from graft.params import Optimisation
+from graft.sections import Optimisation
 from graft.shards import Shards
 
 if TYPE_CHECKING:

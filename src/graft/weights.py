@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft import backbones
-from graft.params import Base
+from graft.sections import Base
 from graft.storage import ArtifactError, read_json, write_json
 
 if TYPE_CHECKING:

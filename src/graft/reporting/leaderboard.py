@@ -12,7 +12,8 @@ import pandas as pd
 
 from graft.artifacts import Predictions, read_predictions
 from graft.metrics import bootstrap_interval, classification_metrics
-from graft.params import Compare, Params
+from graft.params import Params
+from graft.sections import Compare
 from graft.storage import ArtifactError, read_json
 
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss")

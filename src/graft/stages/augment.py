@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from graft.artifacts import Manifest, read_images, read_manifest
 from graft.augmentation import views
-from graft.params import Augment, load_params
+from graft.params import load_params
+from graft.sections import Augment
 from graft.shards import ShardWriter
 from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.storage import new_file, new_folder, write_table

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from graft import images, sources
 from graft.artifacts import MANIFEST_COLUMNS, SPLITS, Manifest, write_manifest
-from graft.params import Data, load_params
+from graft.params import load_params
+from graft.sections import Data
 from graft.shards import ShardWriter
 from graft.sources import Record, Reject, SourceError
 from graft.splits import assign_splits, resolve_copies
