@@ -87,7 +87,7 @@ def prepare(root: Path) -> None:
     """A prepared data set's list of images."""
     ids = [f"i{number}" for number in range(12)]
     rows = pd.DataFrame({"image_id": ids, "label": np.tile(CLASSES, 4), "split": ["train"] * 9 + ["test"] * 3})
-    write_manifest(root / "data" / "prepared", Manifest(rows.assign(source=ids, width=8, height=8), CLASSES))
+    write_manifest(root / "data" / "prepared", Manifest(rows.assign(group=ids, source=ids, width=8, height=8), CLASSES))
 
 
 def project(root: Path, params: Params, **changes: Any) -> Project:

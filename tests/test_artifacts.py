@@ -22,10 +22,10 @@ from graft.storage import ArtifactError, write_json, write_table
 CLASSES = ("ants", "bees")
 ROWS = pd.DataFrame(
     [
-        ("a", "bees", "train", "bees/1.png", 4, 3),
-        ("b", "ants", "test", "ants/1.png", 4, 3),
-        ("c", "ants", "train", "ants/2.png", 4, 3),
-        ("d", "bees", "validation", "bees/2.png", 4, 3),
+        ("a", "bees", "train", "g", "bees/1.png", 4, 3),
+        ("b", "ants", "test", "b", "ants/1.png", 4, 3),
+        ("c", "ants", "train", "g", "ants/2.png", 4, 3),
+        ("d", "bees", "validation", "d", "bees/2.png", 4, 3),
     ],
     columns=list(MANIFEST_COLUMNS),
 )
@@ -55,6 +55,7 @@ def test_a_manifest_comes_back(tmp_path):
         pytest.param(
             ROWS.assign(label="wasps"), r"labels must be among \['ants', 'bees'\], received 'wasps'", id="label"
         ),
+        pytest.param(ROWS.assign(group="g"), r"has group 'g' in more than one split", id="a group in two splits"),
         pytest.param(ROWS.drop(columns="source"), "must have the columns", id="a column that is missing"),
     ],
 )

@@ -121,7 +121,7 @@ def test_damaged_images_are_refused(prepared):
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 2**20)
     monkeypatch.setattr(augment, "BATCH", 16)
-    rows = [(f"{index:04d}", "ab"[index % 2], "train", f"{index}", 64, 64) for index in range(600)]
+    rows = [(f"{index:04d}", "ab"[index % 2], "train", f"{index}", f"{index}", 64, 64) for index in range(600)]
     manifest = Manifest(pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)), ("a", "b"))
     with ShardWriter(tmp_path / "prepared", "images", (64, 64, 3), np.uint8) as writer:
         writer.append(np.zeros((600, 64, 64, 3), np.uint8))

@@ -18,7 +18,7 @@ from graft.weights import save_base
 
 def manifest_of(splits: list[str]) -> Manifest:
     ids = [f"{index:02d}" for index in range(len(splits))]
-    rows = pd.DataFrame({"image_id": ids, "label": "a", "split": splits, "source": "", "width": 8, "height": 8})
+    rows = pd.DataFrame({"image_id": ids, "label": "a", "split": splits, "group": ids, "source": "", "width": 8, "height": 8})
     return Manifest(rows, ("a",))
 
 

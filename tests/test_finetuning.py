@@ -28,6 +28,7 @@ def data(tmp_path: Path) -> tuple[Manifest, Images, pd.DataFrame]:
             "image_id": [f"{index:02d}" for index in range(60)],
             "label": [f"digit {label}" for label in labels],
             "split": ["train", "validation"] * 30,
+            "group": [f"{index:02d}" for index in range(60)],
             "source": "", "width": 8, "height": 8,
         }
     )  # fmt: skip
@@ -114,7 +115,9 @@ def test_cached_phases_equal_end_to_end_training(
     start = base.get_weights()
     features = extract(tmp_path / "features", base, row, data)
     runtime.configure(1)
-    trained = fine_tune(base, row, data[0], features, data[1], seed=5, publish=lambda *record: None)
+    trained = fine_tune(
+        base, row, data[0], features, data[1], class_weights="none", seed=5, publish=lambda *record: None
+    )
     losses = [record["val_loss"] for record in trained.history]
     assert losses == sorted(losses, reverse=True), "the best epoch must be the last one for the two to be compared"
 
@@ -140,7 +143,9 @@ def test_the_trunk_and_batch_normalization_stay_as_they_were(
     base = calibrated(row)
     before = {weight.path: weight.numpy() for weight in base.weights}
     features = extract(tmp_path / "features", base, row, data)
-    trained = fine_tune(base, row, data[0], features, data[1], seed=1, publish=lambda *record: None)
+    trained = fine_tune(
+        base, row, data[0], features, data[1], class_weights="none", seed=1, publish=lambda *record: None
+    )
     assert [record["phase"] for record in trained.history] == ["frozen"] * 2 + ["unfrozen"] * 2
     assert [record["epoch"] for record in trained.history] == [1, 2, 3, 4]
     names = [layer.name for layer in base.layers]
@@ -169,7 +174,9 @@ def test_a_second_phase_that_only_harms_is_undone(
         return Outcome([record | {"val_loss": 99.0} for record in outcome.history], outcome.seconds)
 
     monkeypatch.setattr(finetuning, "fit_phase", worse)
-    trained = fine_tune(base, row, data[0], features, data[1], seed=1, publish=lambda *record: None)
+    trained = fine_tune(
+        base, row, data[0], features, data[1], class_weights="none", seed=1, publish=lambda *record: None
+    )
     assert moved == [True]
     for mine, theirs in zip(base.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -192,7 +199,7 @@ def test_frozen_until_none_trains_the_whole_base_on_images(
         return Outcome([record | {"val_loss": 9.0 - len(phases)} for record in outcome.history], outcome.seconds)
 
     monkeypatch.setattr(finetuning, "fit_phase", better)  # so that phase 2 is kept, however few its epochs are
-    fine_tune(base, row, data[0], features, data[1], seed=1, publish=lambda *record: None)
+    fine_tune(base, row, data[0], features, data[1], class_weights="none", seed=1, publish=lambda *record: None)
     assert phases == ["frozen", "whole"]
     moved = [weight.path for weight in base.weights if (weight.numpy() != before[weight.path]).any()]
     assert any("conv1/" in path for path in moved)
@@ -206,7 +213,9 @@ def test_two_classes_are_the_same_path(data: tuple[Manifest, Images, pd.DataFram
     row = backbone("mobilenet")
     base = calibrated(row)
     features = extract(tmp_path / "features", base, row, binary)
-    trained = fine_tune(base, row, binary[0], features, images, seed=1, publish=lambda *record: None)
+    trained = fine_tune(
+        base, row, binary[0], features, images, class_weights="none", seed=1, publish=lambda *record: None
+    )
     probabilities = trained.model.predict(images.prepared[:4], verbose=0)
     assert probabilities.shape == (4, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)

@@ -17,6 +17,7 @@ MANIFEST = Manifest(
             "image_id": ["a", "b", "c", "d", "e"],
             "label": ["ant", "bee", "ant", "bee", "ant"],
             "split": ["validation", "train", "test", "validation", "validation"],
+            "group": ["a", "b", "c", "d", "e"],
             "source": "",
             "width": 1,
             "height": 1,

@@ -62,6 +62,22 @@ def test_scaling_is_part_of_the_machine(blobs: Any) -> None:
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.parametrize("max_rows", [500, 10])
+def test_balanced_weights_find_the_rare_class(max_rows: int) -> None:
+    """Ten of a class among 190 of another, on one axis with much overlap: plain accuracy is best served by ignoring it."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [190, 10])
+    features = random.normal(size=(200, 2)) + labels[:, None] * [1.0, 0.0]
+    settings = svm(c=[0.1], kernels=["linear"], max_rows=max_rows, approximation="linear")
+
+    def recall(class_weights: str) -> float:
+        model = fit_svm(features, labels, np.arange(200), settings, 1, class_weights).model
+        return float((model.predict_proba(features)[labels == 1].argmax(axis=1) == 1).mean())
+
+    assert recall("none") < 0.2
+    assert recall("balanced") > 0.6
+
+
 @pytest.mark.parametrize("approximation", ["linear", "nystroem"])
 def test_above_max_rows_no_kernel_matrix_is_built(blobs: Any, approximation: str) -> None:
     features, labels, groups = blobs
@@ -96,7 +112,7 @@ def test_a_file_with_other_types_is_refused_before_it_is_loaded(tmp_path: Path) 
 
 def test_more_folds_than_images_of_a_class_is_one_error(blobs: Any) -> None:
     features, labels, groups = blobs
-    with pytest.raises(SvmError, match=r"folds must not exceed .* received 21 for class number \d with 20 image"):
+    with pytest.raises(SvmError, match=r"folds must not exceed .* received 21 for class number \d with 20"):
         fit_svm(features, labels, groups, svm(folds=21), seed=1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from graft import runtime
 from graft.sections import Optimisation
 from graft.shards import Shards, ShardWriter
-from graft.training import Phase, Rows, TrainingError, build_optimizer, fit_phase, training_batches
+from graft.training import Phase, Rows, TrainingError, build_optimizer, class_weights, fit_phase, training_batches
 
 SETTINGS = {
     "epochs": 3, "learning_rate": 0.1, "batch_size": 4, "patience": 5, "optimizer": "sgd", "weight_decay": 0.0,
@@ -98,6 +98,30 @@ def test_fit_equals_plain_keras_on_the_same_batches(rows: Rows) -> None:
     assert losses == sorted(losses, reverse=True)  # else fit_phase would rightly go back to an earlier epoch
     for mine, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+def test_balanced_weights_by_hand() -> None:
+    """n / (classes * n of the class), as scikit-learn defines it."""
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 2])
+    assert class_weights(labels, "none") is None
+    assert class_weights(labels, "balanced") == pytest.approx({0: 9 / 18, 1: 9 / 6, 2: 9 / 3})
+
+
+def test_weighted_fit_equals_plain_keras_with_sample_weights(rows: Rows) -> None:
+    import keras
+
+    weights = {0: 0.25, 1: 2.0, 2: 1.0}
+    model, plain, unweighted = dense(), dense(), dense()
+    fit(model, Rows(rows.inputs, rows.views[:1], rows.labels, weights), optimisation(epochs=1))
+    fit(unweighted, Rows(rows.inputs, rows.views[:1], rows.labels), optimisation(epochs=1))
+    plain.compile(keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True), "categorical_crossentropy")
+    batches = training_batches(Rows(rows.inputs, rows.views[:1], rows.labels), classes=3, batch_size=4, seed=1)
+    for _ in range(3):
+        x, y = next(batches)
+        plain.train_on_batch(x, y, sample_weight=np.array([weights[number] for number in y.argmax(axis=1)]))
+    for mine, theirs, others in zip(model.get_weights(), plain.get_weights(), unweighted.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+        assert np.abs(mine - others).max() > 1e-6
 
 
 def test_history_numbers_go_on_and_are_published(rows: Rows) -> None:

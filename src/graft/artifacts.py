@@ -17,7 +17,7 @@ from graft.shards import Shards
 from graft.storage import ArtifactError, read_json, read_table, write_json, write_table
 
 SPLITS = ("train", "validation", "test")
-MANIFEST_COLUMNS = ("image_id", "label", "split", "source", "width", "height")
+MANIFEST_COLUMNS = ("image_id", "label", "split", "group", "source", "width", "height")
 PROBABILITY = "p:"  # prefix of the probability columns of predictions.parquet
 
 
@@ -26,7 +26,8 @@ class Manifest:
     """The images of a prepared data set.
 
     Attributes:
-        rows: one row per image with the columns MANIFEST_COLUMNS; row i is image i of the shards.
+        rows: one row per image with the columns MANIFEST_COLUMNS; row i is image i of the shards. Images of one group
+            show the same thing, or belong together by what the source says; no group is in two splits.
         classes: class names in the order of the probability columns.
     """
 
@@ -65,7 +66,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of a prepared folder.
 
     Raises:
-        ArtifactError: a file is missing or damaged, an id occurs twice, or a label or split is unknown.
+        ArtifactError: a file is missing or damaged, an id occurs twice, a group is in two splits, or a label or split is
+            unknown.
     """
     rows = read_table(folder / "manifest.parquet", MANIFEST_COLUMNS)
     manifest = Manifest(rows, tuple(read_json(folder / "classes.json")))
@@ -74,6 +76,9 @@ def read_manifest(folder: Path) -> Manifest:
     unknown = sorted(set(rows["split"]) - set(SPLITS))
     if unknown:
         raise ArtifactError(f"{folder}/manifest.parquet: splits must be among {list(SPLITS)}, received {unknown}")
+    straddling = rows.groupby("group")["split"].nunique()
+    if (straddling > 1).any():
+        raise ArtifactError(f"{folder}/manifest.parquet has group {straddling.idxmax()!r} in more than one split")
     class_numbers(rows["label"], manifest.classes)
     return manifest
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from graft import backbones, networks
+from graft import backbones, networks, training
 from graft.artifacts import FeatureSet, Manifest
 from graft.sections import Backbone
 from graft.shards import Shards
 from graft.storage import ArtifactError
-from graft.training import Outcome, Phase, Publish, Rows, Trained, fit_phase
+from graft.training import Phase, Publish, Rows, Trained, fit_phase
 
 if TYPE_CHECKING:
     import keras
@@ -44,6 +46,8 @@ def fine_tune(
     manifest: Manifest,
     features: FeatureSet,
     images: Images,
+    *,
+    class_weights: str,
     seed: int,
     publish: Publish,
 ) -> Trained:
@@ -62,36 +66,27 @@ def fine_tune(
         image_size=images.prepared.row_shape[0],
         pooling=row.features.pooling,
     )
-
-    def fit(model: keras.Model, train: Rows, validation: Rows, phase: Phase, first_epoch: int) -> Outcome:
-        return fit_phase(
-            model,
-            train,
-            validation,
-            classes=classes,
-            settings=settings,
-            phase=phase,
-            first_epoch=first_epoch,
-            seed=seed,
-            publish=publish,
-        )
-
-    frozen = fit(head, *_cached(features, features.top), Phase("frozen", settings.epochs, settings.learning_rate), 1)
+    fit = partial(fit_phase, classes=classes, settings=settings, seed=seed, publish=publish)
+    weights = training.class_weights(manifest.labels[manifest.positions("train")], class_weights)
+    phase = Phase("frozen", settings.epochs, settings.learning_rate)
+    frozen = fit(head, *_cached(features, features.top, weights), phase=phase, first_epoch=1)
     if not settings.unfrozen_epochs:
         return Trained(classifier, frozen.history, {"frozen": frozen.seconds})
 
-    whole = row.features.frozen_until == "none"
     if not settings.train_batch_normalization:
         backbones.freeze_batch_normalization(base)
-    model = classifier if whole else _tail_classifier(base, head, row)
-    data = _pixels(manifest, images) if whole else _cached(features, features.cut)
-    phase = Phase("whole" if whole else "unfrozen", settings.unfrozen_epochs, settings.unfrozen_learning_rate)
+    if row.features.frozen_until == "none":
+        name, model, data = "whole", classifier, _pixels(manifest, images, weights)
+    else:
+        name, model = "unfrozen", _tail_classifier(base, head, row)
+        data = _cached(features, features.cut, weights)
     before = model.get_weights()
-    unfrozen = fit(model, *data, phase, len(frozen.history) + 1)
+    phase = Phase(name, settings.unfrozen_epochs, settings.unfrozen_learning_rate)
+    unfrozen = fit(model, *data, phase=phase, first_epoch=len(frozen.history) + 1)
     if unfrozen.best_loss >= frozen.best_loss:
         model.set_weights(before)
-    seconds = {"frozen": frozen.seconds, phase.name: unfrozen.seconds}
-    return Trained(classifier, frozen.history + unfrozen.history, seconds)
+    history = frozen.history + unfrozen.history
+    return Trained(classifier, history, {"frozen": frozen.seconds, name: unfrozen.seconds})
 
 
 def _training_scale(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
@@ -119,20 +114,20 @@ def _tail_classifier(base: keras.Model, head: keras.Model, row: Backbone) -> ker
     )
 
 
-def _cached(features: FeatureSet, inputs: Shards | None) -> tuple[Rows, Rows]:
+def _cached(features: FeatureSet, inputs: Shards | None, weights: Mapping[int, float] | None) -> tuple[Rows, Rows]:
     """Training and validation rows of cached activations."""
     if inputs is None:
         raise ArtifactError("the features folder must hold activations at the cut, received none; rerun features")
     labels = features.labels
     train = [features.positions("train", view) for view in range(features.views)]
     validation = features.positions("validation")
-    return Rows(inputs, train, labels[train[0]]), Rows(inputs, [validation], labels[validation])
+    return Rows(inputs, train, labels[train[0]], weights), Rows(inputs, [validation], labels[validation])
 
 
-def _pixels(manifest: Manifest, images: Images) -> tuple[Rows, Rows]:
+def _pixels(manifest: Manifest, images: Images, weights: Mapping[int, float] | None) -> tuple[Rows, Rows]:
     """Training and validation rows of images."""
     labels, validation = manifest.labels, manifest.positions("validation")
     return (
-        Rows(images.augmented, images.views, labels[manifest.positions("train")]),
+        Rows(images.augmented, images.views, labels[manifest.positions("train")], weights),
         Rows(images.prepared, [validation], labels[validation]),
     )

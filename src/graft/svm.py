@@ -51,32 +51,40 @@ class Machine:
     choice: dict[str, Any]
 
 
-def fit_svm(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, settings: Svm, seed: int) -> Machine:
+def fit_svm(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, settings: Svm, seed: int, class_weights: str = "none"
+) -> Machine:
     """Choose kernel and C by cross-validation, then fit on all rows and calibrate.
 
-    The folds are stratified and keep the views of one image together, for the search and for the calibration alike;
-    otherwise a fold would be scored on images it was trained on. Scores become probabilities by temperature scaling
-    (Guo et al. 2017) on out-of-fold decision values, which leaves the predicted class as the machine decides it.
+    The folds are stratified and keep the views of a group of images together, for the search and for the calibration
+    alike; otherwise a fold would be scored on images it was trained on. Scores become probabilities by temperature
+    scaling (Guo et al. 2017) on out-of-fold decision values, which leaves the predicted class as the machine decides it.
 
     Args:
         features: of shape (n, features), training rows only.
         labels: class numbers of shape (n,).
-        groups: image of each row, of shape (n,).
+        groups: of each row's image, of shape (n,); the views of an image, and images that belong together, share one.
         settings: the grid; above max_rows the kernel is approximated (Nystroem) or linear, so that cost grows with n.
         seed: of the folds and of the approximation.
+        class_weights: none; or balanced: rows count inversely to their class's share, and the search chooses by
+            balanced accuracy.
 
     Raises:
-        SvmError: a class has fewer images than there are folds.
+        SvmError: a class has fewer groups of images than there are folds.
     """
     images = pd.DataFrame({"label": labels, "group": groups}).drop_duplicates()["label"].value_counts()
     if images.min() < settings.folds:
         raise SvmError(
-            f"svm.folds must not exceed the training images of any class, received {settings.folds} for class number "
-            f"{images.idxmin()} with {images.min()} image(s)"
+            f"svm.folds must not exceed the training images (or groups of them) of any class, received "
+            f"{settings.folds} for class number {images.idxmin()} with {images.min()}"
         )
     folds = list(StratifiedGroupKFold(settings.folds, shuffle=True, random_state=seed).split(features, labels, groups))
     pipeline, grid = _candidates(len(features), settings, seed)
-    search = GridSearchCV(pipeline, grid, cv=folds, scoring="accuracy", refit=False, n_jobs=-1)
+    scoring = "accuracy"
+    if class_weights == "balanced":
+        pipeline.set_params(svm__class_weight="balanced")
+        scoring = "balanced_accuracy"
+    search = GridSearchCV(pipeline, grid, cv=folds, scoring=scoring, refit=False, n_jobs=-1)
     search.fit(features, labels)
     best = pipeline.set_params(**search.best_params_)
     model = CalibratedClassifierCV(best, method="temperature", cv=folds, ensemble=False).fit(features, labels)

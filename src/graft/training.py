@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
 
 from graft.errors import GraftError
 from graft.sections import Optimisation
@@ -33,11 +34,13 @@ class Rows:
         inputs: pixels or activations, of shape (rows, ...).
         views: row numbers in inputs of each view; all views list the same images in the same order.
         labels: class numbers of those images, of shape (n,).
+        class_weights: how much an image of each class number counts in the training loss; None: all the same.
     """
 
     inputs: Shards
     views: Sequence[np.ndarray]
     labels: np.ndarray
+    class_weights: Mapping[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,18 @@ class Trained:
     model: keras.Model
     history: list[dict[str, Any]]
     seconds: dict[str, float]
+
+
+def class_weights(labels: np.ndarray, how: str) -> dict[int, float] | None:
+    """How much an image of each class counts: None for `none`; for `balanced` n / (classes * n of its class).
+
+    With balanced weights every class has the same share of the loss, and an image weighs one on average.
+    """
+    if how == "none":
+        return None
+    present = np.unique(labels)
+    weights = compute_class_weight(how, classes=present, y=labels)
+    return {int(number): float(weight) for number, weight in zip(present, weights, strict=True)}
 
 
 def training_batches(rows: Rows, classes: int, batch_size: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -150,7 +165,8 @@ def fit_phase(
 ) -> Outcome:
     """Train until the epochs are done or the validation loss has not fallen for `patience` epochs.
 
-    The model is left with the weights of its lowest validation loss. Epochs are numbered from first_epoch on.
+    The model is left with the weights of its lowest validation loss, in which every image counts the same. Epochs are
+    numbered from first_epoch on.
 
     Raises:
         TrainingError: the loss is no longer finite.
@@ -174,6 +190,7 @@ def fit_phase(
         ),
         steps_per_epoch=steps,
         epochs=phase.epochs,
+        class_weight=train.class_weights,
         shuffle=False,  # the batches come in an order of their own
         callbacks=[record, stop],
         verbose=0,

@@ -11,6 +11,7 @@ from graft.errors import GraftError
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters' file.")]
 PARAMS_FILE = Path("params.yaml")
+UNTRACKED = {"data": {"path", "table"}}  # of params, in a run's record: DVC knows what stands there by its hash
 
 
 def stage_name(verb: str, row: str) -> str:

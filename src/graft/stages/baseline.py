@@ -13,8 +13,8 @@ from graft.baselines import train_baseline
 from graft.network_runs import write_network_run
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths
-from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, stage_name, start
-from graft.training import Rows
+from graft.stages import PARAMS_FILE, UNTRACKED, ParamsFile, run_key_of, stage_name, start
+from graft.training import Rows, class_weights
 
 
 def run(params: Params, name: str, *, prepared: Path, augmented: Path, paths: RunPaths, key: str) -> None:
@@ -25,19 +25,25 @@ def run(params: Params, name: str, *, prepared: Path, augmented: Path, paths: Ru
     views = read_views(augmented, manifest)
     images = read_images(prepared, len(manifest.rows))
     labels, validation = manifest.labels, manifest.positions("validation")
+    train_labels = labels[manifest.positions("train")]
     identity = RunIdentity(
         key=key,
         model=name,
         kind="baseline",
         backbone=None,
         stage=stage_name("baseline", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment"}, exclude={"data": {"path"}})
+        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
         | baseline.model_dump(mode="json"),
     )
     journal = identity.start_journal()
     trained = train_baseline(
         baseline,
-        Rows(read_images(augmented, len(views)), view_rows(views), labels[manifest.positions("train")]),
+        Rows(
+            read_images(augmented, len(views)),
+            view_rows(views),
+            train_labels,
+            class_weights(train_labels, params.train.class_weights),
+        ),
         Rows(images, [validation], labels[validation]),
         classes=len(manifest.classes),
         seed=params.seed,

@@ -13,7 +13,7 @@ from graft.finetuning import Images, fine_tune
 from graft.network_runs import write_network_run
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths
-from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, stage_name, start
+from graft.stages import PARAMS_FILE, UNTRACKED, ParamsFile, run_key_of, stage_name, start
 from graft.weights import load_base
 
 
@@ -44,12 +44,21 @@ def run(
         kind="finetune",
         backbone=name,
         stage=stage_name("finetune", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment"}, exclude={"data": {"path"}})
+        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
         | backbone.model_dump(mode="json", include={"base", "features", "finetune"}),
     )
     journal = identity.start_journal()
     feature_set = read_features(features, manifest)
-    trained = fine_tune(load_base(source), backbone, manifest, feature_set, images, params.seed, journal.epoch)
+    trained = fine_tune(
+        load_base(source),
+        backbone,
+        manifest,
+        feature_set,
+        images,
+        class_weights=params.train.class_weights,
+        seed=params.seed,
+        publish=journal.epoch,
+    )
     write_network_run(
         paths,
         identity,

@@ -12,7 +12,7 @@ import typer
 from graft.artifacts import FeatureSet, Manifest, read_features, read_manifest
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, held_out_predictions, held_out_rows, write_classifier_facts, write_run
-from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, stage_name, start
+from graft.stages import PARAMS_FILE, UNTRACKED, ParamsFile, run_key_of, stage_name, start
 from graft.storage import new_folder, read_json, write_json
 from graft.svm import Machine, count_parameters, fit_svm, save_svm
 
@@ -28,14 +28,22 @@ def run(params: Params, name: str, *, prepared: Path, features: Path, source: Pa
         kind="svm",
         backbone=name,
         stage=stage_name("svm", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment"}, exclude={"data": {"path"}})
+        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
         | backbone.model_dump(mode="json", include={"base", "features", "svm"}),
     )
     journal = identity.start_journal()
     started = time.perf_counter()
     train = np.flatnonzero((feature_set.index["split"] == "train").to_numpy())
-    groups = feature_set.index["image_id"].to_numpy()[train]
-    machine = fit_svm(feature_set.top[train], feature_set.labels[train], groups, backbone.svm, params.seed)
+    group_of = manifest.rows.set_index("image_id")["group"]
+    groups = group_of.loc[feature_set.index["image_id"].iloc[train]].to_numpy()
+    machine = fit_svm(
+        feature_set.top[train],
+        feature_set.labels[train],
+        groups,
+        backbone.svm,
+        params.seed,
+        params.train.class_weights,
+    )
     seconds = time.perf_counter() - started
     card = read_json(source / "card.json")
     base = {
