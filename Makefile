@@ -9,7 +9,7 @@ DATA ?=
 FORCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check ui init clean lock
+.PHONY: help setup repro cv test check ui init clean lock
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ $(STAMP): requirements.txt pyproject.toml
 repro: setup ## Run the pipeline: whatever params.yaml, code or data made stale
 	$(BIN)/graft check
 	$(BIN)/dvc repro
+
+cv: setup ## Cross-validate: run the pipeline once per fold (data.split: kfold) and pool the folds
+	$(BIN)/graft check
+	$(BIN)/graft cv
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest

@@ -56,6 +56,19 @@ def init(
 
 
 @app.command()
+def cv(params: ParamsFile = PARAMS_FILE) -> None:
+    """Run the pipeline once for each fold of `data.split: kfold`, and say what the folds say together."""
+    from graft.crossvalidation import cross_validate, to_markdown
+
+    loaded = load_params(params)
+    table = cross_validate(loaded, Path.cwd(), Path("reports"))
+    typer.echo(to_markdown(table, loaded.compare.confidence))
+    typer.echo(
+        "cv: written to reports/cv.csv and reports/cv.md; `dvc exp show` lists the folds, MLflow holds their runs"
+    )
+
+
+@app.command()
 def track() -> None:
     """Tell MLflow what it does not know yet, for instance after its server was down."""
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "track"]
