@@ -1,0 +1,100 @@
+"""What every source yields: labelled images, and what gives none with a reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from graft.errors import GraftError
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+class SourceError(GraftError):
+    """The source cannot be trained on."""
+
+
+class RecordError(GraftError):
+    """One item of the source gives no record; reason is machine-readable, detail is for people."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled image.
+
+    Attributes:
+        content: the bytes of an image file, or the file itself.
+        label: the class's name.
+        split: train, validation or test where the source says so.
+        group: images of one group (a person, a scene) belong into one split, where the source says so.
+        source: where the image stands in its source: a posix path below its root, or a table's row.
+    """
+
+    content: bytes | Path
+    label: str
+    split: str | None
+    group: str | None
+    source: str
+
+    def read(self) -> bytes:
+        """The bytes of the image file.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Something in the source that gives no record, and why. The label is empty where it is unknown."""
+
+    source: str
+    label: str
+    reason: str
+    detail: str
+
+
+def check_suffix(name: str) -> None:
+    """Refuse a name that does not end like an image file's, in any case.
+
+    Raises:
+        RecordError: unsupported-extension.
+    """
+    if os.path.splitext(name)[1].lower() not in SUFFIXES:
+        raise RecordError("unsupported-extension", f"must be one of {' '.join(SUFFIXES)}")
+
+
+def real_path(path: str, root: str) -> str:
+    """Where a path leads once all links are followed; never outside the root, itself a real path.
+
+    Raises:
+        RecordError: link-loop, outside-root, or unreadable-file where it leads nowhere.
+    """
+    try:
+        real = os.path.realpath(path, strict=True)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RecordError("link-loop", "the link leads back to itself") from None
+        raise RecordError("unreadable-file", f"the link leads nowhere: {error.strerror}") from None
+    if not Path(real).is_relative_to(root):
+        raise RecordError("outside-root", f"leads to {plain_text(real)}, outside the folder")
+    return real
+
+
+def plain_text(name: str) -> str:
+    r"""A file's name as text that every table can hold; a byte that is no UTF-8 is written as `\xe4`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
