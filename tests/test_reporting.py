@@ -13,7 +13,7 @@ import pytest
 from fake_runs import DIGITS, fake_history, fake_params, fake_predictions, write_data_report, write_reports, write_run
 
 from graft.metrics import classification_metrics, confusion
-from graft.reporting import figures, leaderboard, page, text
+from graft.reporting import figures, leaderboard, page, svg, text
 from graft.reporting.leaderboard import COLUMNS, Run, build_leaderboard, read_runs
 from graft.storage import ArtifactError
 
@@ -306,7 +306,7 @@ class TestPage:
 
     def test_figures_follow_the_pages_theme(self, html):
         body = html[html.index("</style>") :]
-        assert not [colour for colour in page.THEME if colour in body]
+        assert not [colour for colour in svg.THEME if colour in body]
         assert body.count("<style") == 0
 
     def test_equal_inputs_give_equal_bytes(self, reports, html):

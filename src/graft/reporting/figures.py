@@ -2,57 +2,27 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from graft.metrics import confusion
 from graft.reporting.leaderboard import Run, as_records, final_split
+from graft.reporting.svg import BLUE, INK, MUTED, ORANGE, PURPLE, STYLE, WIDTH, shortened, to_svg
 from graft.reporting.text import percent
 
-# The page replaces these by its own variables, so that figures follow its light and dark themes.
-INK, MUTED, GRID = "#1d232b", "#66707c", "#d9dee4"
-KINDS = {"baseline": "#7a5ea8", "finetune": "#1f6fb5", "svm": "#b8620c"}
+KINDS = {"baseline": PURPLE, "finetune": BLUE, "svm": ORANGE}
 MARKERS = {"baseline": "s", "finetune": "o", "svm": "D"}  # colour is never the only sign
 ON_CELL = "#fefefe"
 
 NUMBERED_CLASSES = 12  # up to here each cell has room for its count
 NAMED_CLASSES = 24  # above, only every n-th class is named on the axes
-NAME_LENGTH = 14
-WIDTH = 4.5  # inches of 72 units each: a figure is drawn at about the width at which a phone shows it
-
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text: small, selectable, in the page's own font
-    "text.parse_math": False,  # a class may be called "$5"
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
 
 
 def draw(frame: pd.DataFrame, runs: Sequence[Run]) -> dict[str, str]:
@@ -93,13 +63,13 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], name: str) -> s
                 if count:
                     colour = ON_CELL if shares[row, column] > 0.4 else INK
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
-        return _svg(figure, name)
+        return to_svg(figure, name)
 
 
 def _name_classes(axes: Any, classes: Sequence[str]) -> None:
     step = -(-len(classes) // NAMED_CLASSES)
     places = range(0, len(classes), step)
-    names = [_shortened(classes[place]) for place in places]
+    names = [shortened(classes[place]) for place in places]
     upright = max(map(len, names)) * len(names) <= 40
     axes.set_xticks(places, names, rotation=0 if upright else 90)
     axes.set_yticks(places, names)
@@ -107,10 +77,6 @@ def _name_classes(axes: Any, classes: Sequence[str]) -> None:
     axes.tick_params(length=0, labelsize=9 if len(names) <= NUMBERED_CLASSES else 8)
     for spine in axes.spines.values():
         spine.set_visible(True)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
 
 
 def learning_curves(history: pd.DataFrame, kind: str, name: str) -> str:
@@ -140,7 +106,7 @@ def learning_curves(history: pd.DataFrame, kind: str, name: str) -> str:
         lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         _mark_phases(upper, lower, history)
         upper.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.1)
-        return _svg(figure, name)
+        return to_svg(figure, name)
 
 
 def _percent_sign(value: float, _: float) -> str:
@@ -191,15 +157,4 @@ def overview(frame: pd.DataFrame, name: str) -> str:
         axes.set_axisbelow(True)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.set_xlabel(f"{split} accuracy")
-        return _svg(figure, name)
-
-
-def _svg(figure: Figure, name: str) -> str:
-    FigureCanvasSVG(figure)
-    text = io.StringIO()
-    # Ids are hashed with this salt, else they are random; without a date the bytes depend on the inputs alone.
-    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        # The text is drawn by the reader's browser, which has other fonts than the one that is measured here.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+        return to_svg(figure, name)

@@ -1,4 +1,4 @@
-"""reports/index.html: one page without scripts or links to anything, which a browser opens from the disk."""
+"""reports/index.html: one page without scripts, which a browser opens from the disk; it links to the data report."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from graft.params import Params
-from graft.reporting import figures, leaderboard, text
+from graft.reporting import leaderboard, text
+from graft.reporting.svg import inline_svg
 from graft.storage import ArtifactError
 
-SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-THEME = {
-    figures.INK: "var(--ink)",
-    figures.MUTED: "var(--muted)",
-    figures.GRID: "var(--line)",
-    **{colour: f"var(--{kind})" for kind, colour in figures.KINDS.items()},
-}
 FINAL = ("accuracy", "low", "high")
 KINDS = {
     "baseline": "network trained from scratch",
@@ -128,33 +120,3 @@ def compare_with_champion(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[s
         place = "below" if row["high"] < champion["low"] else "above" if row["low"] > champion["high"] else "overlap"
         verdicts[place].append(row["model"])
     return verdicts
-
-
-def inline_svg(svg: str, name: str) -> Markup:
-    """An SVG of figures.py to stand in the page: themed by its CSS, scalable, with ids that no other figure has."""
-    root = ElementTree.fromstring(svg)
-    width, height = root.get("viewBox", "0 0 1 1").split()[2:]
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
-                parent.remove(child)  # a style element would hold for the whole page
-        for key, value in parent.attrib.items():
-            parent.set(key, _adapted(key, value, name))
-    for key in ("width", "height"):
-        root.attrib.pop(key, None)
-    root.set("style", f"aspect-ratio: {width} / {height}")
-    root.set("aria-hidden", "true")  # the caption and the table say the same in words
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", XLINK)
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def _adapted(key: str, value: str, name: str) -> str:
-    if key == "id":
-        return f"{name}:{value}"
-    if key == f"{{{XLINK}}}href" and value.startswith("#"):
-        return f"#{name}:{value[1:]}"
-    if key == "style":
-        for colour, variable in THEME.items():
-            value = value.replace(colour, variable)
-    return value.replace("url(#", f"url(#{name}:")

@@ -1,0 +1,1 @@
+"""reports/data: what people should know of their images before they train."""
