@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 DATA ?=
+WEIGHTS ?= imagenet
 FORCE ?=
 
 .DEFAULT_GOAL := help
@@ -43,9 +44,9 @@ check: setup ## Lint, check formatting and types
 ui: setup ## Open the MLflow UI on this machine
 	$(BIN)/graft ui
 
-init: setup ## Write params.yaml for your photos: make init DATA=folder [FORCE=1]
-	@test -n "$(DATA)" || { echo "make init DATA=folder: name the folder that holds one folder of images per class"; exit 2; }
-	$(BIN)/graft init $(if $(FORCE),--force) "$(DATA)"
+init: setup ## Write params.yaml for your images: make init DATA=path [WEIGHTS=imagenet] [FORCE=1]
+	@test -n "$(DATA)" || { echo "make init DATA=path: name a folder with one folder of images per class, a table or an archive"; exit 2; }
+	$(BIN)/graft init $(if $(FORCE),--force) --weights "$(WEIGHTS)" "$(DATA)"
 
 clean: ## Delete what the pipeline made (not DVC's cache, not MLflow's runs)
 	rm -rf data/prepared data/augmented data/features models reports/runs reports/history reports/data reports/figures

@@ -46,13 +46,14 @@ def check_lock() -> None:
 
 @app.command()
 def init(
-    data: Annotated[Path, typer.Argument(help="Folder with one folder of images per class.")],
+    data: Annotated[Path, typer.Argument(help="Folder with one folder of images per class, a table or an archive.")],
+    weights: Annotated[str, typer.Option(help="Of every base: imagenet, source or random.")] = "imagenet",
     force: Annotated[bool, typer.Option(help="Replace a params.yaml with uncommitted changes.")] = False,
 ) -> None:
-    """Write params.yaml for a folder of photos: ImageNet weights, 224 px, width 1."""
+    """Look at a person's images and write a params.yaml for them."""
     from graft.starting import write_params
 
-    typer.echo(write_params(data, PARAMS_FILE, force=force))
+    typer.echo(write_params(data, PARAMS_FILE, weights=weights, force=force))
 
 
 @app.command()
