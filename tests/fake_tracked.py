@@ -93,7 +93,7 @@ def prepare(root: Path) -> None:
 def project(root: Path, params: Params, **changes: Any) -> Project:
     """The project at root, which is also the working directory."""
     facts = {"experiment": None, "detached": False}
-    return Project(root, Path("data/prepared"), tuple(params.models()), **{**facts, **changes})
+    return Project(root, Path("data/prepared"), Path("reports/data"), tuple(params.models()), **{**facts, **changes})
 
 
 def commit(root: Path) -> str:

@@ -18,8 +18,8 @@ from graft.weights import save_base
 
 def manifest_of(splits: list[str]) -> Manifest:
     ids = [f"{index:02d}" for index in range(len(splits))]
-    rows = pd.DataFrame({"image_id": ids, "label": "a", "split": splits, "group": ids, "source": "", "width": 8, "height": 8})
-    return Manifest(rows, ("a",))
+    rows = pd.DataFrame({"image_id": ids, "label": "a", "split": splits, "group": ids, "source": ""})
+    return Manifest(rows.assign(width=8, height=8), ("a",))
 
 
 def test_index_is_the_manifest_then_the_further_views_in_manifest_order() -> None:

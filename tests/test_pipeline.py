@@ -62,7 +62,7 @@ def run_pipeline(root: Path, params: Params) -> None:
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {}}))
     track.run(
         params, runs=reports / "runs", models=root / "models", leaderboard=out.leaderboard_json,
-        figures=out.figures, prepared=prepared, lock=root / "dvc.lock",
+        figures=out.figures, prepared=prepared, data_report=reports / "data", lock=root / "dvc.lock",
     )  # fmt: skip
 
 

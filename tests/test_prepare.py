@@ -1,4 +1,5 @@
 import hashlib
+import io
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -6,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from bad_images import bad_images
+from odd_images import odd_images
 from PIL import Image
 
-from graft import images, shards, sources
+from graft import collection, embedded, images, shards, sources
 from graft.artifacts import MANIFEST_COLUMNS, SPLITS, read_images, read_manifest
-from graft.sections import Data
-from graft.sources import Record, SourceError
+from graft.records import Record, SourceError
+from graft.scanning import NO_TABLE
+from graft.sections import Data, NearDuplicates
 from graft.splits import SplitError
 from graft.stages import prepare
 
@@ -22,11 +26,19 @@ def settings(**changes):
     values = {
         "source": "folder",
         "path": "photos",
+        "table": NO_TABLE,
         "image_size": 8,
         "resize": "stretch",
-        "train_per_class": None,
+        "min_side": 8,
+        "max_pixels": 50_000_000,
+        "max_invalid_fraction": 1.0,
+        "near_duplicates": NearDuplicates(distance=8, correlation=0.995),
+        "split": "stratified",
         "validation": 0.25,
         "test": 0.25,
+        "folds": 4,
+        "fold": 0,
+        "train_per_class": None,
     }
     return Data(**values | changes)
 
@@ -46,7 +58,9 @@ def run(tmp_path):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def split_by_id(manifest):
@@ -86,7 +100,7 @@ def test_digits_are_split_as_params_yaml_says(tmp_path, monkeypatch, capsys):
     prepare.main(tmp_path / "prepared", tmp_path / "report")
     manifest = read_manifest(tmp_path / "prepared")
     stored = read_images(tmp_path / "prepared", len(manifest.rows))
-    records = {hashlib.sha256(record.content).hexdigest(): record for record in sources.digits()}
+    records = {hashlib.sha256(record.content).hexdigest(): record for record in embedded.digits()}
     assert stored.row_shape == (32, 32, 3)
     for row, image in zip(manifest.rows.itertuples(), stored[:], strict=True):
         record = records[row.image_id]
@@ -141,7 +155,7 @@ def with_splits(folder, **places):
 
 def test_a_test_split_is_carved_from_the_training_folder(run, image_folder):
     folder = with_splits(image_folder, train=4, val=4)
-    rows = run(path=folder)[0].rows
+    rows = run(path=folder, split="predefined")[0].rows
     assert pd.crosstab(rows["source"].str.split("/").str[0], rows["split"]).to_dict("index") == {
         "train": {"test": 3, "train": 9, "validation": 0},
         "val": {"test": 0, "train": 0, "validation": 12},
@@ -149,7 +163,7 @@ def test_a_test_split_is_carved_from_the_training_folder(run, image_folder):
 
 
 def test_without_a_test_split_no_image_is_spent_on_one(run, image_folder, capsys):
-    manifest, _, _, counts = run(path=with_splits(image_folder, train=4, val=4), test="none")
+    manifest, _, _, counts = run(path=with_splits(image_folder, train=4, val=4), split="predefined", test="none")
     assert manifest.rows["split"].value_counts().to_dict() == {"train": 12, "validation": 12}
     assert counts["test"].tolist() == [0, 0, 0]
     assert "12 train, 12 validation; 0 quarantined" in capsys.readouterr().out
@@ -161,6 +175,7 @@ def test_what_cannot_be_used_is_quarantined_with_a_reason(run, image_folder, cap
     (image_folder / "ants" / "empty.jpg").touch()
     (image_folder / "ants" / "page.jpg").write_text("<html>not found</html>")
     (image_folder / "ants" / "notes.txt").write_text("one, two")
+    Image.new("RGB", (40, 7)).save(image_folder / "ants" / "tiny.png")
     (image_folder / "loose.png").write_bytes(content)
     shutil.copy(image_folder / "ants" / "1.png", image_folder / "ants" / "copy of 1.png")
     shutil.copy(image_folder / "ants" / "2.png", image_folder / "bees" / "ant or bee.png")
@@ -173,13 +188,14 @@ def test_what_cannot_be_used_is_quarantined_with_a_reason(run, image_folder, cap
         "ants/half.png": "truncated",
         "ants/notes.txt": "unsupported-extension",
         "ants/page.jpg": "not-an-image",
+        "ants/tiny.png": "too-small",
         "loose.png": "outside-class-folder",
     }
     details = quarantine.set_index("source")["detail"]
     assert details["ants/copy of 1.png"] == "the same bytes as ants/1.png"
     assert details["ants/2.png"] == "the same bytes stand under ants, bees"
     assert details.notna().all()
-    assert counts["quarantined"].tolist() == [6, 1, 0]
+    assert counts["quarantined"].tolist() == [7, 1, 0]
     assert len(stored) == 23
     assert not set(manifest.rows["source"]) & set(quarantine["source"])
     assert "23 images of 3 classes" in capsys.readouterr().out
@@ -189,7 +205,7 @@ def test_an_image_in_two_of_the_sources_splits_is_only_tested_on(run, image_fold
     folder = with_splits(image_folder, train=4, val=2, test=2)
     for target in ("train/ants/leak.png", "val/ants/leak.png"):
         shutil.copy(folder / "test" / "ants" / "6.png", folder / target)
-    manifest, _, quarantine, _ = run(path=folder)
+    manifest, _, quarantine, _ = run(path=folder, split="predefined")
     leaked = hashlib.sha256((folder / "test/ants/6.png").read_bytes()).hexdigest()
     assert split_by_id(manifest)[leaked] == "test"
     assert sorted(quarantine["source"]) == ["train/ants/leak.png", "val/ants/leak.png"]
@@ -231,7 +247,7 @@ def test_a_class_that_its_copies_leave_too_small_is_named(run, image_folder):
 def test_a_folder_that_cannot_be_trained_on_is_refused_before_a_file_is_read(run, image_folder, monkeypatch):
     shutil.rmtree(image_folder / "ants")
     shutil.rmtree(image_folder / "wasps")
-    monkeypatch.setattr(images, "decode", lambda content: pytest.fail("a file was read"))
+    monkeypatch.setattr(collection, "inspect", lambda *arguments, **options: pytest.fail("a file was read"))
     with pytest.raises(SourceError, match="one class only, 'bees'"):
         run(path=image_folder)
 
@@ -243,20 +259,20 @@ def test_an_interrupted_run_leaves_the_last_whole_output(run, tmp_path, image_fo
     def die(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "_write_images", die)
+    monkeypatch.setattr(prepare, "_write_prepared", die)
     with pytest.raises(KeyboardInterrupt):
         run(path=image_folder, seed=2)
     assert contents(tmp_path / "run" / "prepared") == before
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
-    """1,200 files of 19 KiB become images of 48 KiB; no more than a few batches are held at once."""
+    """2,400 files of 19 KiB become images of 48 KiB; no more than a few batches are held at once."""
 
-    def many(section, seed, rejects):
+    def many(section, seed, rejects, scratch):
         random = np.random.default_rng(0)
-        for index in range(1200):
-            content = sources._png(random.integers(0, 256, (80, 80, 3), np.uint8))
-            yield Record(content, "ab"[index % 2], None, None, f"{index}")
+        for index in range(2400):
+            content = embedded._png(random.integers(0, 256, (80, 80, 3), np.uint8))
+            yield Record(content, "ab"[index % 2], None, None, f"{index:04d}")
 
     monkeypatch.setitem(sources.SOURCES, "digits", many)
     monkeypatch.setattr(shards, "SHARD_BYTES", 2**20)
@@ -265,8 +281,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
     prepare.run(settings(source="digits", image_size=128), 1, tmp_path / "prepared", tmp_path / "report")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(read_manifest(tmp_path / "prepared").rows) == 1200
-    assert peak < 12 * 2**20  # all of them: 22 MiB of files, 56 MiB of images
+    assert len(read_manifest(tmp_path / "prepared").rows) == 2400
+    assert peak < 24 * 2**20  # all of them: 44 MiB of files, 112 MiB of images
 
 
 @pytest.mark.parametrize("how", ["crop", "pad"])
@@ -279,7 +295,7 @@ def test_the_resize_is_the_one_that_params_name(run, image_folder, how):
 @pytest.mark.real_data
 @pytest.mark.parametrize(("test", "counts"), [("none", (245, 153, 0)), (0.2, (196, 153, 49))])
 def test_real_photographs(run, photographs, test, counts):
-    manifest, stored, quarantine, _ = run(path=photographs, image_size=224, test=test)
+    manifest, stored, quarantine, _ = run(path=photographs, image_size=224, split="predefined", test=test)
     assert manifest.classes == ("ants", "bees")
     assert tuple((manifest.rows["split"] == split).sum() for split in SPLITS) == counts
     assert quarantine.empty
@@ -290,3 +306,175 @@ def test_real_photographs(run, photographs, test, counts):
         expected = np.asarray(photo.convert("RGB").resize((32, 32), Image.Resampling.BOX), float)
     actual = np.asarray(Image.fromarray(stored[100]).resize((32, 32), Image.Resampling.BOX), float)
     assert np.abs(expected - actual).mean() < 3
+
+
+def picture(seed, size=(96, 80)):
+    """A smooth picture that is like no other: perceptual hashes of noise would say nothing."""
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Twenty pictures of each of two classes; in each, 0 is there twice more (as BMP and JPEG), 1 smaller as WebP."""
+    for number, name in enumerate(("cats", "dogs")):
+        folder = tmp_path / "copied" / name
+        folder.mkdir(parents=True)
+        for index in range(20):
+            picture(100 * number + index).save(folder / f"{index:02d}.png")
+        first, second = picture(100 * number), picture(100 * number + 1)
+        first.save(folder / "same pixels.bmp")
+        first.save(folder / "again.jpg", quality=90)
+        second.resize((72, 60)).save(folder / "smaller.webp", quality=90)
+    return tmp_path / "copied"
+
+
+@pytest.mark.parametrize("split", ["stratified", "hash", "kfold"])
+def test_copies_are_never_in_two_splits(run, copied, split):
+    for fold in range(4):
+        rows = run(path=copied, split=split, fold=fold, test="none", name=f"{split}{fold}")[0].rows
+        for name in ("cats", "dogs"):
+            for copies in (("00.png", "same pixels.bmp", "again.jpg"), ("01.png", "smaller.webp")):
+                held = rows[rows["source"].isin([f"{name}/{copy}" for copy in copies])]
+                assert len(held)
+                assert held["split"].nunique() == 1
+                if split != "hash":
+                    assert len(held) == len(copies)
+                    assert held["group"].nunique() == 1
+        assert rows["group"].nunique() == 40
+
+
+def test_a_copy_of_a_test_image_leaves_training_and_is_reported(run, image_folder):
+    folder = with_splits(image_folder, train=4, val=2, test=2)
+    for split, quality in (("test", 95), ("val", 80), ("train", 90)):
+        picture(7, (60, 60)).save(folder / split / "ants" / f"leak{quality}.jpg", quality=quality)
+    manifest, _, quarantine, counts = run(path=folder, split="predefined")
+    assert quarantine.set_index("source")["reason"].to_dict() == {
+        "train/ants/leak90.jpg": "leaked-copy",
+        "val/ants/leak80.jpg": "leaked-copy",
+    }
+    assert quarantine["detail"].str.contains("the same picture as test/ants/leak95.jpg in test").all()
+    assert manifest.rows.set_index("source")["split"]["test/ants/leak95.jpg"] == "test"
+    assert counts.set_index("label").loc["ants"].to_dict() == {
+        "train": 4, "validation": 2, "test": 3, "unused": 0, "quarantined": 2,
+    }  # fmt: skip
+
+
+def test_a_picture_under_two_labels_is_in_no_split(run, copied):
+    picture(3).save(copied / "dogs" / "cat.jpg", quality=92)
+    picture(4).save(copied / "dogs" / "cat.bmp")
+    manifest, _, quarantine, _ = run(path=copied)
+    assert quarantine.set_index("source")["reason"].to_dict() == dict.fromkeys(
+        ["cats/03.png", "dogs/cat.jpg", "cats/04.png", "dogs/cat.bmp"], "conflicting-label"
+    )
+    assert "the same picture as cats/03.png under cats" in set(quarantine["detail"])
+    assert not set(quarantine["source"]) & set(manifest.rows["source"])
+
+
+def test_an_image_keeps_its_split_under_hash_when_others_come(run, copied):
+    before = split_by_id(run(path=copied, split="hash")[0])
+    for index in range(30):
+        picture(1000 + index).save(copied / "cats" / f"new {index}.png")
+        picture(2000 + index).save(copied / "dogs" / f"new {index}.png")
+    picture(5).save(copied / "cats" / "bridge.jpg", quality=60)
+    after = split_by_id(run(path=copied, split="hash", seed=9, name="later")[0])
+    assert all(after.get(image, split) == split for image, split in before.items())
+    assert len(set(before) & set(after)) >= len(before) - 1
+
+
+def test_every_image_validates_in_one_fold_and_the_test_images_stay(run, copied):
+    validated, tested = [], set()
+    for fold in range(4):
+        splits = run(path=copied, split="kfold", fold=fold, name=f"fold{fold}")[0].rows.set_index("image_id")["split"]
+        validated += splits.index[splits == "validation"].tolist()
+        tested.add(tuple(splits.index[splits == "test"]))
+    assert len(validated) == len(set(validated))
+    assert len(tested) == 1
+    assert len(validated) + len(next(iter(tested))) == 46
+
+
+def test_groups_of_a_table_stay_together(run, copied):
+    files = sorted(path.relative_to(copied).as_posix() for path in copied.glob("*/??.png"))
+    rows = pd.DataFrame({"path": files, "label": [file.split("/")[0] for file in files]})
+    rows["patient"] = [f"p{number % 20 // 2}" for number in range(40)]
+    rows.to_csv(copied / "labels.csv", index=False)
+    table = NO_TABLE.model_copy(update={"file": "labels.csv", "group": "patient"})
+    manifest, _, quarantine, _ = run(path=copied, source="table", table=table, split="group")
+    assert len(manifest.rows) == 40
+    assert quarantine.empty
+    assert manifest.rows.groupby("group")["split"].nunique().max() == 1
+    assert set(manifest.rows["group"]) == {f"group:p{number}" for number in range(10)}
+    groups = manifest.rows.drop_duplicates("group")["split"].value_counts()
+    assert groups.to_dict() == {"train": 6, "validation": 2, "test": 2}
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_an_archive_gives_what_its_folder_gives(run, copied, tmp_path, kind):
+    plain, stored, _, _ = run(path=copied)
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path, "copied"))
+    manifest, images_, _, _ = run(path=packed, source="archive", name="archive")
+    pd.testing.assert_frame_equal(plain.rows.drop(columns="source"), manifest.rows.drop(columns="source"))
+    np.testing.assert_array_equal(stored, images_)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_the_corpus_of_bad_files_goes_to_the_quarantine_and_nowhere_else(run, copied):
+    bad, odd = bad_images(), odd_images()
+    for place, (name, (content, _)) in enumerate(sorted(bad.items())):
+        (copied / ("cats", "dogs")[place % 2] / f"bad {name}").write_bytes(content)
+    for place, (name, content) in enumerate(sorted(odd.items())):
+        (copied / ("cats", "dogs")[place % 2] / f"odd {name}").write_bytes(content)
+    manifest, stored, quarantine, _ = run(path=copied)
+    assert len(bad) >= 40
+    reasons = {Path(row.source).name: row.reason for row in quarantine.itertuples() if "/bad " in row.source}
+    once = quarantine.set_index("source")["detail"]
+    assert once.notna().all()
+    assert reasons == {f"bad {name}": reason for name, (_, reason) in bad.items()}
+    assert not manifest.rows["source"].str.contains("/bad ").any()
+    assert manifest.rows["source"].str.contains("/odd ").sum() > 20
+    assert len(stored) == len(manifest.rows)
+
+
+def test_too_many_bad_files_stop_the_run_with_a_summary(run, tmp_path, copied):
+    for index in range(6):
+        (copied / "cats" / f"bad{index}.png").write_bytes(b"" if index else b"text")
+    (copied / "dogs" / "notes.txt").write_text("one")
+    with pytest.raises(
+        SourceError,
+        match=r"copied: 7 of 53 files cannot be used \(13\.2%\), and data.max_invalid_fraction allows 10\.0%: "
+        r"5 empty-file, 1 not-an-image, 1 unsupported-extension; each is listed in .*report/quarantine.csv",
+    ):
+        run(path=copied, max_invalid_fraction=0.1)
+    assert not (tmp_path / "run" / "prepared").exists()
+    assert len(pd.read_csv(tmp_path / "run" / "report" / "quarantine.csv")) == 7
+    run(path=copied, max_invalid_fraction=0.14)
+
+
+def test_a_class_emptied_by_its_archive_is_named(run, tmp_path, copied):
+    for path in (copied / "dogs").iterdir():
+        path.write_bytes(b"")
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "copied"))
+    with pytest.raises(SourceError, match=r"class 'dogs' has no usable image: 23 empty-file; see"):
+        run(path=packed, source="archive")
+    shutil.rmtree(copied / "dogs")
+    packed = Path(shutil.make_archive(str(tmp_path / "one"), "zip", tmp_path, "copied"))
+    with pytest.raises(SourceError, match=r"one class only, 'cats'"):
+        run(path=packed, source="archive", name="one")
+
+
+def test_the_data_report_is_written_beside_its_tables(run, tmp_path, copied):
+    run(path=copied)
+    report = tmp_path / "run" / "report"
+    assert {path.name for path in report.iterdir()} == {
+        "counts.csv", "quarantine.csv", "statistics.csv", "duplicates.csv", "index.html",
+    }  # fmt: skip
+    assert "46 images" in (report / "index.html").read_text()
+    copies = pd.read_csv(report / "duplicates.csv")
+    assert copies["kind"].isin(["near", "exact"]).sum() == 6  # which of them depends on who leads
+    assert (copies["kind"] == "leader").sum() == 4

@@ -8,8 +8,8 @@ from networks_on_trial import tiny_params
 
 from graft import runtime
 from graft.glyphs import GLYPH_CLASSES
-from graft.sections import Pretrain
 from graft.pretraining import train_on_source, write_source
+from graft.sections import Pretrain
 from graft.shards import Shards
 from graft.weights import obtain_base
 

@@ -64,7 +64,7 @@ def test_scaling_is_part_of_the_machine(blobs: Any) -> None:
 
 @pytest.mark.parametrize("max_rows", [500, 10])
 def test_balanced_weights_find_the_rare_class(max_rows: int) -> None:
-    """Ten of a class among 190 of another, on one axis with much overlap: plain accuracy is best served by ignoring it."""
+    """Ten of a class among 190 of another, much overlapping: plain accuracy is best served by ignoring them."""
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], [190, 10])
     features = random.normal(size=(200, 2)) + labels[:, None] * [1.0, 0.0]

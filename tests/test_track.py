@@ -14,7 +14,12 @@ from graft.tracking import Published, UnreachableError
 
 PATHS = {
     **{"runs": Path("reports/runs"), "models": Path("models"), "leaderboard": Path("reports/leaderboard.json")},
-    **{"figures": Path("reports/figures"), "prepared": Path("data/prepared"), "lock": Path("dvc.lock")},
+    **{
+        "figures": Path("reports/figures"),
+        "prepared": Path("data/prepared"),
+        "data_report": Path("reports/data"),
+        "lock": Path("dvc.lock"),
+    },
 }
 
 
@@ -104,7 +109,7 @@ def test_a_model_that_is_not_compared_yet_is_left_for_later(root, params, told):
 @pytest.mark.slow
 def test_the_stage_as_dvc_calls_it_and_again_when_nothing_is_new(root):
     (root / "params.yaml").write_text(json.dumps(fake_params(1).model_dump(mode="json")))
-    options = [part for name, path in PATHS.items() for part in (f"--{name}", str(path))]
+    options = [part for name, path in PATHS.items() for part in (f"--{name.replace('_', '-')}", str(path))]
     # As `python -m graft.stages.track`, with a look at what was imported.
     code = "import runpy, sys, atexit; atexit.register(lambda: print('tensorflow' in sys.modules)); sys.argv[0] = 'x'\n"
     code += "runpy.run_module('graft.stages.track', run_name='__main__')"

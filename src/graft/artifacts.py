@@ -66,8 +66,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of a prepared folder.
 
     Raises:
-        ArtifactError: a file is missing or damaged, an id occurs twice, a group is in two splits, or a label or split is
-            unknown.
+        ArtifactError: a file is missing or damaged, an id occurs twice, a group is in two splits, or a label or
+            split is unknown.
     """
     rows = read_table(folder / "manifest.parquet", MANIFEST_COLUMNS)
     manifest = Manifest(rows, tuple(read_json(folder / "classes.json")))

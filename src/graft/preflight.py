@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections import Counter
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from graft import runtime, sources
+from graft import runtime, sources, splits
 from graft.errors import GraftError
 from graft.journal import project_root
 from graft.params import Params, ParamsError
 from graft.sections import KEYWORD_WEIGHTS
-from graft.splits import assign_splits
 
 
 def check_before_training(params: Params) -> None:
@@ -67,13 +66,16 @@ def check_data(params: Params) -> None:
             _check_path(f"backbones.{name}.base.depends_on", row.base.depends_on)
     most = params.data.train_per_class
     per_class = {} if most is None else {"any": most}
-    if params.data.source == "folder":
-        with _key("data"):
-            counts = sources.check_folder(params.data.path, test=params.data.test != "none")
-            per_class = _training_images(counts, params)
-    if params.pretrain.source == "folder" and any(row.base.weights == "source" for row in params.backbones.values()):
-        with _key("pretrain.path"):
-            sources.check_folder(params.pretrain.path)
+    data = params.data
+    with tempfile.TemporaryDirectory() as scratch:
+        if data.source in ("folder", "table"):  # an archive would have to be unpacked: prepare does, once
+            with _key("data"):
+                counts = sources.check_source(data, Path(scratch), data.split, data.test != "none")
+                per_class = splits.training_counts(counts, data, params.seed) or per_class
+        used = any(row.base.weights == "source" for row in params.backbones.values())
+        if params.pretrain.source == "folder" and used:
+            with _key("pretrain.path"):
+                sources.check_source(params.pretrain, Path(scratch), "stratified", False)
     for name, row in params.backbones.items():
         for label, images in per_class.items():
             if row.svm.folds > images:
@@ -95,21 +97,6 @@ def _check_path(key: str, path: Path) -> None:
             f"{key}: {path} is ignored by Git, so that `dvc exp run --temp` would not find it; "
             f"name it absolutely ({path.resolve()}) or `dvc add` it"
         )
-
-
-def _training_images(counts: Counter[tuple[str | None, str]], params: Params) -> dict[str, int]:
-    """How many training images prepare would leave each class, if all files are readable."""
-    data = params.data
-    rows = list(counts.elements())
-    splits = assign_splits(
-        [label for _, label in rows],
-        [split for split, _ in rows],
-        validation=data.validation,
-        test=data.test,
-        train_per_class=data.train_per_class,
-        seed=params.seed,
-    )
-    return dict(Counter(label for (_, label), split in zip(rows, splits, strict=True) if split == "train"))
 
 
 def check_models(params: Params) -> None:

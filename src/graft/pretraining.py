@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,24 +10,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from graft import networks, sources
+from graft import networks
+from graft.embedded import glyphs
+from graft.folders import folder
 from graft.images import ImageError, decode, resize
+from graft.records import Record
 from graft.sections import Backbone, Pretrain
 from graft.shards import Shards, ShardWriter
-from graft.splits import assign_splits
+from graft.splits import stratified_split
 from graft.training import Phase, Rows, fit_phase
 
 if TYPE_CHECKING:
     import keras
 
 
-def source_records(settings: Pretrain, seed: int) -> Iterator[sources.Record]:
-    """The source data set's labelled images, at most images_per_class of each class."""
-    taken: Counter[str] = Counter()
-    for record in sources.records(settings, seed, rejects=[]):
-        taken[record.label] += 1
-        if taken[record.label] <= settings.images_per_class:
-            yield record
+def source_records(settings: Pretrain, seed: int) -> Iterator[Record]:
+    """The source data set's labelled images in its order, at most images_per_class of each class, drawn by the seed."""
+    if settings.source == "glyphs":
+        yield from glyphs(settings.images_per_class, seed)
+        return
+    records = list(folder(settings.path, []))
+    members = defaultdict(list)
+    for place, record in enumerate(records):
+        members[record.label].append(place)
+    random = np.random.default_rng(seed)
+    drawn = [random.permutation(members[label])[: settings.images_per_class] for label in sorted(members)]
+    for place in np.sort(np.concatenate(drawn)):
+        yield records[place]
 
 
 def write_source(folder: Path, settings: Pretrain, seed: int) -> tuple[np.ndarray, int]:
@@ -37,8 +46,8 @@ def write_source(folder: Path, settings: Pretrain, seed: int) -> tuple[np.ndarra
     with ShardWriter(folder, "images", shape, np.uint8) as writer:
         for record in tqdm(source_records(settings, seed), desc="source images", unit="image", disable=None):
             try:
-                image = resize(decode(record.content), settings.image_size, "stretch")
-            except ImageError:
+                image = resize(decode(record.read()), settings.image_size, "stretch")
+            except (ImageError, OSError):
                 unreadable += 1
                 continue
             writer.append(image[None])
@@ -61,14 +70,7 @@ def train_on_source(model: keras.Model, row: Backbone, settings: Pretrain, seed:
     """
     labels, unreadable = write_source(work, settings, seed)
     classes, numbers = np.unique(labels, return_inverse=True)
-    splits = assign_splits(
-        labels.tolist(),
-        [None] * len(labels),
-        validation=settings.validation,
-        test="none",
-        train_per_class=None,
-        seed=seed,
-    )
+    splits = stratified_split(labels, settings.validation, seed)
     train, validation = (np.flatnonzero(splits == name) for name in ("train", "validation"))
     images = Shards(work, "images")
     head = networks.build_head(model.output_shape[-1], len(classes), dropout=0.0)

@@ -69,8 +69,8 @@ def choose(found: Found, weights: str) -> dict[str, Any]:
     side = min(found.median_width, found.median_height)
     image_size = max(size for size in SIZES if size <= max(side, SIZES[0]))
     width = 1 if weights == "imagenet" else 0.25
-    # Half of the images are trained on at the least: views of more than these would fill the disk with activations.
-    room = CACHE_BYTES / (CUT_BYTES * width * (image_size / 224) ** 2 * max(1, found.images))
+    # How many views of all images the activations at VGG16's cut would leave room for.
+    room = CACHE_BYTES / (CUT_BYTES * width * (max(96, image_size) / 224) ** 2 * found.images)
     train_images = int(min(found.classes.values()) * 0.6)
     return {
         "weights": weights,
@@ -110,7 +110,7 @@ def _backbone(
 
 def describe(place: Path, found: Found, values: dict[str, Any], params: Params) -> str:
     """What was found and what was chosen, in a few lines."""
-    classes = [f"{label} {number:,}" for label, number in found.classes.items()]
+    classes = [f"{label}: {number:,}" for label, number in found.classes.items()]
     more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""
     lines = [f"init: {found.images:,} images of {len(classes)} classes in {place}: {', '.join(classes[:12])}{more}"]
     if found.splits:

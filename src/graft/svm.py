@@ -58,7 +58,7 @@ def fit_svm(
 
     The folds are stratified and keep the views of a group of images together, for the search and for the calibration
     alike; otherwise a fold would be scored on images it was trained on. Scores become probabilities by temperature
-    scaling (Guo et al. 2017) on out-of-fold decision values, which leaves the predicted class as the machine decides it.
+    scaling (Guo et al. 2017) on out-of-fold decision values, which leaves the predicted class as it was.
 
     Args:
         features: of shape (n, features), training rows only.

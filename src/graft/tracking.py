@@ -170,6 +170,8 @@ def _publish_run(client: MlflowClient, experiment: str, model: TrainedModel, pro
     client.log_inputs(run_id, [_data_set(model, project.prepared)])
     for path in model.files:
         client.log_artifact(run_id, str(path))
+    for path in sorted(project.data_report.glob("*")):
+        client.log_artifact(run_id, str(path), "data")
     _log_figures(client, run_id, model)
     _log_model(experiment, run_id, model)
     client.set_terminated(run_id, "FINISHED", end_time=ended)

@@ -61,6 +61,7 @@ class Project:
     Attributes:
         root: where stores lie; the original repository, also for an experiment in a copy.
         prepared: folder of the prepared data set.
+        data_report: folder with what there is to know of it; may be empty.
         listed: names of the models that the params list.
         experiment: name of the DVC experiment that is running; None outside of one.
         detached: whether this is a copy, so that what it holds is not the project's own state.
@@ -68,16 +69,18 @@ class Project:
 
     root: Path
     prepared: Path
+    data_report: Path
     listed: Sequence[str]
     experiment: str | None
     detached: bool
 
 
-def read_project(params: Params, prepared: Path) -> Project:
+def read_project(params: Params, prepared: Path, data_report: Path) -> Project:
     """The project of the working directory."""
     return Project(
         root=project_root(),
         prepared=prepared,
+        data_report=data_report,
         listed=tuple(params.models()),
         experiment=os.environ.get("DVC_EXP_NAME"),
         detached=project_root() != Path.cwd().resolve(),

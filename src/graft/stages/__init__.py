@@ -11,7 +11,8 @@ from graft.errors import GraftError
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters' file.")]
 PARAMS_FILE = Path("params.yaml")
-UNTRACKED = {"data": {"path", "table"}}  # of params, in a run's record: DVC knows what stands there by its hash
+# Of the params in a run's record: where the images stood, which DVC knows by its hash, and what only stops a run.
+UNTRACKED = {"data": {"path", "table", "max_invalid_fraction"}}
 
 
 def stage_name(verb: str, row: str) -> str:

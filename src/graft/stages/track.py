@@ -13,14 +13,22 @@ from graft.trained import read_project, read_trained_models
 
 
 def run(
-    params: Params, *, runs: Path, models: Path, leaderboard: Path, figures: Path, prepared: Path, lock: Path
+    params: Params,
+    *,
+    runs: Path,
+    models: Path,
+    leaderboard: Path,
+    figures: Path,
+    prepared: Path,
+    data_report: Path,
+    lock: Path,
 ) -> None:
     """Publish the runs and the champion; where the server is down, say so and leave it to the next call."""
     from graft.tracking import UnreachableError, publish
 
     trained = read_trained_models(params, runs=runs, models=models, leaderboard=leaderboard, figures=figures, lock=lock)
     try:
-        done = publish(trained, params.tracking, read_project(params, prepared))
+        done = publish(trained, params.tracking, read_project(params, prepared, data_report))
     except UnreachableError as error:
         print(f"track: {error}; nothing is lost, run `graft track` when it is back")
         return
@@ -38,6 +46,7 @@ def main(
     leaderboard: Annotated[Path, typer.Option()],
     figures: Annotated[Path, typer.Option()],
     prepared: Annotated[Path, typer.Option()],
+    data_report: Annotated[Path, typer.Option()],
     lock: Annotated[Path, typer.Option()],
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
@@ -49,6 +58,7 @@ def main(
         leaderboard=leaderboard,
         figures=figures,
         prepared=prepared,
+        data_report=data_report,
         lock=lock,
     )
 

@@ -1,0 +1,131 @@
+"""A source's images, each looked at once: a table of all that was found, beside the arrays of what could be read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from graft import sources
+from graft.duplicates import THUMBNAIL_SIDE
+from graft.inspection import COLUMNS, Inspected, inspect
+from graft.records import Reject, SourceError
+from graft.sections import Data
+
+ROWS = 4096  # made into a piece of the table at once
+QUARANTINE_COLUMNS = ("source", "label", "reason", "detail")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a source holds.
+
+    Attributes:
+        rows: one row per record, in the source's order: inspection's columns and `position` in the arrays, which copies
+            of the same bytes share; -1 where the record could not be read, and reason and detail say why.
+        rejects: what the source holds beside its records, with QUARANTINE_COLUMNS.
+        pixels: uint8 RGB at image_size, of shape (m, size, size, 3).
+        thumbnails: the whole pictures, small, of shape (m, 32, 32, 3).
+        hashes: packed perceptual hashes, of shape (m, 8).
+    """
+
+    rows: pd.DataFrame
+    rejects: pd.DataFrame
+    pixels: np.ndarray
+    thumbnails: np.ndarray
+    hashes: np.ndarray
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names, sorted; also of classes that nothing readable is left of."""
+        return sorted({*self.rows["label"], *self.rejects["label"]} - {""})
+
+
+def collect(data: Data, seed: int, folder: Path) -> Collection:
+    """Read, check and resize every image of the source; the arrays are maps of unnamed files in folder.
+
+    What can be known from the listing is refused before an image is read.
+
+    Raises:
+        SourceError: the source as a whole cannot be used.
+    """
+    rejects: list[Reject] = []
+    size = (data.image_size, data.image_size, 3)
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        tempfile.TemporaryFile(dir=folder) as pixels,
+        tempfile.TemporaryFile(dir=folder) as thumbnails,
+        tempfile.TemporaryFile(dir=folder) as hashes,
+    ):
+        sources.check_source(data, Path(scratch), data.split, data.test != "none")
+        records = sources.records(data, seed, rejects, Path(scratch))
+        inspected = inspect(
+            records,
+            image_size=data.image_size,
+            how=data.resize,
+            min_side=data.min_side,
+            max_pixels=data.max_pixels,
+        )
+        shown = tqdm(inspected, "prepare", unit="image", disable=None)
+        return Collection(
+            _table(_store(shown, pixels, thumbnails, hashes)),
+            pd.DataFrame(rejects, columns=list(QUARANTINE_COLUMNS)),
+            _mapped(pixels, size),
+            _mapped(thumbnails, (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)),
+            _mapped(hashes, (8,)),
+        )
+
+
+def _store(
+    inspected: Iterable[Inspected], pixels: IO[bytes], thumbnails: IO[bytes], hashes: IO[bytes]
+) -> Iterator[dict[str, Any]]:
+    """Append each image's arrays to the files; yield its row. A copy of the same bytes is not stored again."""
+    seen: dict[str, int] = {}
+    for item in inspected:
+        image_id = item.row["image_id"]
+        if item.image is not None and item.thumbnail is not None and item.hash is not None and image_id not in seen:
+            seen[image_id] = len(seen)
+            pixels.write(item.image.tobytes())
+            thumbnails.write(item.thumbnail.tobytes())
+            hashes.write(item.hash.tobytes())
+        yield item.row | {"position": -1 if item.image is None else seen[image_id]}
+
+
+def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
+    """The rows as a table, piece by piece: as dictionaries all of them would take ten times the memory."""
+    columns = [*COLUMNS, "position"]
+    pieces = [pd.DataFrame([], columns=columns, dtype=object)]
+    while piece := list(islice(rows, ROWS)):
+        pieces.append(pd.DataFrame(piece, columns=columns))
+    return pd.concat(pieces[1:] or pieces, ignore_index=True)
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:
+    """The file's rows of this shape, read as they are asked for; the map outlives the file's name and handle."""
+    file.flush()
+    if not file.tell():
+        return np.empty((0, *shape), np.uint8)
+    return np.memmap(file, np.uint8, "r").reshape(-1, *shape)
+
+
+def check_invalid(collection: Collection, most: float, where: Path, report: Path) -> None:
+    """Stop where too many of the source's files are no usable image; copies are not counted here.
+
+    Raises:
+        SourceError: gives the fraction, what was allowed, and how many files there are for each reason.
+    """
+    bad = pd.concat([collection.rejects["reason"], collection.rows["reason"].dropna()])
+    total = len(collection.rejects) + len(collection.rows)
+    if total and len(bad) / total > most:
+        listed = ", ".join(f"{count:,} {reason}" for reason, count in bad.value_counts().sort_index().items())
+        raise SourceError(
+            f"{where}: {len(bad):,} of {total:,} files cannot be used ({len(bad) / total:.1%}), and "
+            f"data.max_invalid_fraction allows {most:.1%}: {listed}; each is listed in {report}/quarantine.csv"
+        )
