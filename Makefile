@@ -50,7 +50,7 @@ init: setup ## Write params.yaml for your images: make init DATA=path [WEIGHTS=i
 
 clean: ## Delete what the pipeline made (not DVC's cache, not MLflow's runs)
 	rm -rf data/prepared data/augmented data/features models reports/runs reports/history reports/data reports/figures
-	rm -rf reports/index.html reports/leaderboard.csv reports/leaderboard.md reports/confusion.csv .work
+	rm -rf reports/index.html reports/leaderboard.csv reports/leaderboard.md reports/confusion.csv reports/cv.* .work
 
 lock: setup ## Pin requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -22,31 +22,31 @@ def test_every_record_has_a_row_and_copies_share_their_arrays(image_folder: Path
     (image_folder / "ants" / "00.png").write_bytes(b"")
     shutil.copy(image_folder / "ants" / "0.png", image_folder / "bees" / "copy.png")
     (image_folder / "bees" / "notes.txt").write_text("one")
-    found = collect(data(image_folder), 1, tmp_path)
-    rows = found.rows.set_index("source")
-    assert len(rows) == 26
-    assert found.classes == ["ants", "bees", "wasps"]
-    assert rows.loc["ants/00.png", ["reason", "position"]].tolist() == ["empty-file", -1]
-    assert rows.loc["ants/0.png", "position"] == rows.loc["bees/copy.png", "position"] == 0
-    assert found.rejects[["source", "label", "reason"]].to_numpy().tolist() == [
-        ["bees/notes.txt", "bees", "unsupported-extension"]
-    ]
-    assert len(found.pixels) == len(found.thumbnails) == len(found.hashes) == 24
-    for source, position in rows["position"].items():
-        if position >= 0:
-            image = decode((image_folder / str(source)).read_bytes())
-            np.testing.assert_array_equal(found.pixels[position], resize(image, 8, "stretch"))
+    with collect(data(image_folder), 1, tmp_path) as found:
+        rows = found.rows.set_index("source")
+        assert len(rows) == 26
+        assert found.classes == ["ants", "bees", "wasps"]
+        assert rows.loc["ants/00.png", ["reason", "position"]].tolist() == ["empty-file", -1]
+        assert rows.loc["ants/0.png", "position"] == rows.loc["bees/copy.png", "position"] == 0
+        assert found.rejects[["source", "label", "reason"]].to_numpy().tolist() == [
+            ["bees/notes.txt", "bees", "unsupported-extension"]
+        ]
+        assert len(found.pixels) == len(found.thumbnails) == len(found.hashes) == 24
+        for source, position in rows["position"].items():
+            if position >= 0:
+                image = decode((image_folder / str(source)).read_bytes())
+                np.testing.assert_array_equal(found.pixels[position], resize(image, 8, "stretch"))
     assert not list(tmp_path.glob(".*")) + [path for path in tmp_path.iterdir() if path != image_folder]
 
 
 def test_an_empty_source_has_empty_arrays(image_folder: Path, tmp_path: Path) -> None:
     for path in image_folder.glob("*/*.png"):
         path.write_bytes(b"")
-    found = collect(data(image_folder), 1, tmp_path)
-    assert found.pixels.shape == (0, 8, 8, 3)
-    assert found.thumbnails.shape == (0, 32, 32, 3)
-    assert found.hashes.shape == (0, 8)
-    assert set(found.rows["reason"]) == {"empty-file"}
+    with collect(data(image_folder), 1, tmp_path) as found:
+        assert found.pixels.shape == (0, 8, 8, 3)
+        assert found.thumbnails.shape == (0, 32, 32, 3)
+        assert found.hashes.shape == (0, 8)
+        assert set(found.rows["reason"]) == {"empty-file"}
 
 
 def test_the_fraction_counts_what_is_no_image_and_not_the_copies(image_folder: Path, tmp_path: Path) -> None:
@@ -54,7 +54,8 @@ def test_the_fraction_counts_what_is_no_image_and_not_the_copies(image_folder: P
         shutil.copy(image_folder / "ants" / "0.png", image_folder / "ants" / f"copy{index}.png")
     (image_folder / "bees" / "bad.png").write_bytes(b"text")
     (image_folder / "bees" / "notes.txt").write_text("one")
-    found = collect(data(image_folder), 1, tmp_path)
+    with collect(data(image_folder), 1, tmp_path) as collected:
+        found = collected
     check_invalid(found, 2 / 32, image_folder, Path("reports/data"))
     with pytest.raises(
         SourceError,

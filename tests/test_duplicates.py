@@ -126,6 +126,7 @@ def test_neither_chunks_nor_threads_change_the_result(monkeypatch: pytest.Monkey
     before = faiss.omp_get_max_threads()
     for rows, found_at_once, threads in [(1, 1, 1), (7, 2**22, 3), (64, 500, 2)]:
         monkeypatch.setattr(duplicates, "ROWS", rows)
+        monkeypatch.setattr(duplicates, "READ", rows)
         monkeypatch.setattr(duplicates, "FOUND", found_at_once)
         faiss.omp_set_num_threads(threads)
         found = find_duplicates(pixel_ids, hashes, thumbnails, distance=8, correlation=0.97)

@@ -32,7 +32,7 @@ def settings(**changes):
         "min_side": 8,
         "max_pixels": 50_000_000,
         "max_invalid_fraction": 1.0,
-        "near_duplicates": NearDuplicates(distance=8, correlation=0.995),
+        "near_duplicates": NearDuplicates(distance=6, correlation=0.992),
         "split": "stratified",
         "validation": 0.25,
         "test": 0.25,

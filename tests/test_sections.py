@@ -48,6 +48,14 @@ def test_what_no_stage_could_work_with_is_refused(changes: dict[str, Any], messa
     assert message in refused(**changes)
 
 
+def test_only_a_table_with_a_group_column_can_be_split_by_group() -> None:
+    message = "split is group, but only a table says which images belong together: name its column in table.group"
+    assert message in refused(split="group")
+    assert message in refused(split="group", source="table")
+    table = DIGITS["table"] | {"group": "patient"}
+    assert Data(**DIGITS | {"split": "group", "source": "table", "table": table}).split == "group"
+
+
 def test_class_weights_are_none_or_balanced() -> None:
     assert Train(class_weights="balanced").class_weights == "balanced"
     with pytest.raises(ValidationError, match="'none' or 'balanced'"):

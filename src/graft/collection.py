@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,23 @@ from graft.sections import Data
 
 ROWS = 4096  # made into a piece of the table at once
 QUARANTINE_COLUMNS = ("source", "label", "reason", "detail")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array in a file of its own, of which no more is in memory than was asked for."""
+
+    path: Path
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """A copy of the asked rows, in the asked order."""
+        if not len(self):
+            return np.empty(self.shape, np.uint8)[rows]
+        return np.array(np.memmap(self.path, np.uint8, "r", shape=self.shape)[rows])
 
 
 @dataclass(frozen=True)
@@ -38,9 +56,9 @@ class Collection:
 
     rows: pd.DataFrame
     rejects: pd.DataFrame
-    pixels: np.ndarray
-    thumbnails: np.ndarray
-    hashes: np.ndarray
+    pixels: Stored
+    thumbnails: Stored
+    hashes: Stored
 
     @property
     def classes(self) -> list[str]:
@@ -48,8 +66,9 @@ class Collection:
         return sorted({*self.rows["label"], *self.rejects["label"]} - {""})
 
 
-def collect(data: Data, seed: int, folder: Path) -> Collection:
-    """Read, check and resize every image of the source; the arrays are maps of unnamed files in folder.
+@contextmanager
+def collect(data: Data, seed: int, folder: Path) -> Iterator[Collection]:
+    """Read, check and resize every image of the source; its arrays lie below folder until the block ends.
 
     What can be known from the listing is refused before an image is read.
 
@@ -57,45 +76,47 @@ def collect(data: Data, seed: int, folder: Path) -> Collection:
         SourceError: the source as a whole cannot be used.
     """
     rejects: list[Reject] = []
-    size = (data.image_size, data.image_size, 3)
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as scratch,
-        tempfile.TemporaryFile(dir=folder) as pixels,
-        tempfile.TemporaryFile(dir=folder) as thumbnails,
-        tempfile.TemporaryFile(dir=folder) as hashes,
-    ):
-        sources.check_source(data, Path(scratch), data.split, data.test != "none")
-        records = sources.records(data, seed, rejects, Path(scratch))
+    with tempfile.TemporaryDirectory(dir=folder) as below:
+        arrays, scratch = (Path(below) / name for name in ("arrays", "source"))
+        arrays.mkdir()
+        scratch.mkdir()
+        sources.check_source(data, scratch, data.split, data.test != "none")
         inspected = inspect(
-            records,
+            sources.records(data, seed, rejects, scratch),
             image_size=data.image_size,
             how=data.resize,
             min_side=data.min_side,
             max_pixels=data.max_pixels,
         )
-        shown = tqdm(inspected, "prepare", unit="image", disable=None)
-        return Collection(
-            _table(_store(shown, pixels, thumbnails, hashes)),
+        rows = _table(_store(tqdm(inspected, "prepare", unit="image", disable=None), arrays))
+        stored = int(rows["position"].max() + 1) if len(rows) else 0
+        yield Collection(
+            rows,
             pd.DataFrame(rejects, columns=list(QUARANTINE_COLUMNS)),
-            _mapped(pixels, size),
-            _mapped(thumbnails, (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)),
-            _mapped(hashes, (8,)),
+            Stored(arrays / "pixels", (stored, data.image_size, data.image_size, 3)),
+            Stored(arrays / "thumbnails", (stored, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)),
+            Stored(arrays / "hashes", (stored, 8)),
         )
 
 
-def _store(
-    inspected: Iterable[Inspected], pixels: IO[bytes], thumbnails: IO[bytes], hashes: IO[bytes]
-) -> Iterator[dict[str, Any]]:
+def _store(inspected: Iterable[Inspected], arrays: Path) -> Iterator[dict[str, Any]]:
     """Append each image's arrays to the files; yield its row. A copy of the same bytes is not stored again."""
     seen: dict[str, int] = {}
-    for item in inspected:
-        image_id = item.row["image_id"]
-        if item.image is not None and item.thumbnail is not None and item.hash is not None and image_id not in seen:
-            seen[image_id] = len(seen)
-            pixels.write(item.image.tobytes())
-            thumbnails.write(item.thumbnail.tobytes())
-            hashes.write(item.hash.tobytes())
-        yield item.row | {"position": -1 if item.image is None else seen[image_id]}
+    with (
+        open(arrays / "pixels", "wb") as pixels,
+        open(arrays / "thumbnails", "wb") as thumbnails,
+        open(arrays / "hashes", "wb") as hashes,
+    ):
+        for item in inspected:
+            image_id = item.row["image_id"]
+            if item.image is not None and image_id not in seen:
+                assert item.thumbnail is not None
+                assert item.hash is not None
+                seen[image_id] = len(seen)
+                pixels.write(item.image.tobytes())
+                thumbnails.write(item.thumbnail.tobytes())
+                hashes.write(item.hash.tobytes())
+            yield item.row | {"position": -1 if item.image is None else seen[image_id]}
 
 
 def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
@@ -105,14 +126,6 @@ def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
     while piece := list(islice(rows, ROWS)):
         pieces.append(pd.DataFrame(piece, columns=columns))
     return pd.concat(pieces[1:] or pieces, ignore_index=True)
-
-
-def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:
-    """The file's rows of this shape, read as they are asked for; the map outlives the file's name and handle."""
-    file.flush()
-    if not file.tell():
-        return np.empty((0, *shape), np.uint8)
-    return np.memmap(file, np.uint8, "r").reshape(-1, *shape)
 
 
 def check_invalid(collection: Collection, most: float, where: Path, report: Path) -> None:

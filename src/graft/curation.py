@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from graft.collection import QUARANTINE_COLUMNS, Collection
+from graft.collection import QUARANTINE_COLUMNS, Collection, Stored
 from graft.duplicates import Duplicates, find_duplicates
 from graft.leakage import check_no_leak, conflicting_labels, drop_straddling, keep_rows, resolve_copies
 from graft.sections import Data
-from graft.splits import assign_splits, cap_training, check_classes
+from graft.splits import assign_splits, cap_training
 
 PARTS = ("train", "validation", "test", "unused", "quarantined")
 
@@ -71,19 +71,17 @@ def divide(found: Curated, data: Data, seed: int) -> tuple[Curated, pd.DataFrame
     """The same images in splits, copies that would leak dropped and training capped, the gate passed.
 
     Returns:
-        The images with their splits, and the rows that were quarantined here.
+        The images with their splits, of which a class may be absent from one now; and the rows quarantined here.
 
     Raises:
-        SplitError: the source does not give what the strategy needs, or a class is absent from a split.
+        SplitError: the source does not give what the strategy needs, or a class would be absent from a split.
     """
     kept = found.rows["reason"].isna().to_numpy()
     rows, duplicates = found.rows[kept].reset_index(drop=True), keep_rows(found.duplicates, kept)
     splits, order = assign_splits(rows, duplicates, data, seed)
     verdict = drop_straddling(rows, splits, duplicates)
     splits[verdict["reason"].notna()] = None
-    labels = rows["label"].to_numpy(object)
-    check_classes(labels, splits, data)
-    splits = cap_training(labels, splits, order, data.train_per_class)
+    splits = cap_training(rows["label"].to_numpy(object), splits, order, data.train_per_class)
     check_no_leak(rows, splits, duplicates)
     everything, final = found.rows.copy(), found.splits.copy()
     everything.loc[kept, ["reason", "detail"]] = verdict[["reason", "detail"]].to_numpy(object)
@@ -109,7 +107,7 @@ def count(curated: Curated, quarantine: pd.DataFrame, classes: Sequence[str]) ->
 class Reordered:
     """Rows of an array in another order, fetched as they are asked for."""
 
-    def __init__(self, array: np.ndarray, order: np.ndarray) -> None:
+    def __init__(self, array: np.ndarray | Stored, order: np.ndarray) -> None:
         self._array, self._order = array, order
 
     def __len__(self) -> int:

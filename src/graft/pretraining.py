@@ -73,17 +73,8 @@ def train_on_source(model: keras.Model, row: Backbone, settings: Pretrain, seed:
     splits = stratified_split(labels, settings.validation, seed)
     train, validation = (np.flatnonzero(splits == name) for name in ("train", "validation"))
     images = Shards(work, "images")
-    head = networks.build_head(model.output_shape[-1], len(classes), dropout=0.0)
-    classifier = networks.build_classifier(
-        model,
-        head,
-        application=row.base.application,
-        input_size=row.base.input_size,
-        image_size=settings.image_size,
-        pooling="avg",
-    )
     outcome = fit_phase(
-        classifier,
+        _classifier(model, row, settings.image_size, len(classes)),
         Rows(images, [train], numbers[train]),
         Rows(images, [validation], numbers[validation]),
         classes=len(classes),
@@ -102,3 +93,15 @@ def train_on_source(model: keras.Model, row: Backbone, settings: Pretrain, seed:
         "source_val_accuracy": best["val_accuracy"],
         "source_val_n": len(validation),
     }
+
+
+def _classifier(model: keras.Model, row: Backbone, image_size: int, classes: int) -> keras.Model:
+    """The base under a softmax over the source classes."""
+    return networks.build_classifier(
+        model,
+        networks.build_head(model.output_shape[-1], classes, dropout=0.0),
+        application=row.base.application,
+        input_size=row.base.input_size,
+        image_size=image_size,
+        pooling="avg",
+    )

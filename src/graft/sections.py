@@ -68,6 +68,15 @@ class Data(Section):
         return self
 
     @model_validator(mode="after")
+    def _says_where_groups_are_named(self) -> Data:
+        if self.split == "group" and (self.source != "table" or self.table.group is None):
+            raise ValueError(
+                "split is group, but only a table says which images belong together: name its column in table.group, "
+                f"received source {self.source} with table.group {self.table.group}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_the_fold(self) -> Data:
         if self.fold >= self.folds:
             raise ValueError(f"fold must be below folds ({self.folds}), counted from 0, received {self.fold}")

@@ -18,6 +18,7 @@ from graft.reporting.data.page import write_data_report
 from graft.reporting.data.tables import PreparedData
 from graft.sections import Data
 from graft.shards import ShardWriter
+from graft.splits import check_classes
 from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.storage import new_folder, write_table
 
@@ -31,8 +32,7 @@ def run(data: Data, seed: int, out: Path, report: Path) -> None:
         SourceError: the source cannot be trained on.
         SplitError: a class is too small to be in every split.
     """
-    with new_folder(out) as folder:
-        collection = collect(data, seed, folder)
+    with new_folder(out) as folder, collect(data, seed, folder) as collection:
         found, quarantine = find_copies(collection, data)
         write_table(report / "quarantine.csv", quarantine)  # also where a next step finds that too little is left
         check_invalid(collection, data.max_invalid_fraction, data.path, report)
@@ -40,6 +40,7 @@ def run(data: Data, seed: int, out: Path, report: Path) -> None:
         curated, dropped = divide(found, data, seed)
         quarantine = pd.concat([quarantine, dropped]).sort_values("source", kind="stable", ignore_index=True)
         write_table(report / "quarantine.csv", quarantine)
+        check_classes(curated.rows["label"].to_numpy(object), curated.splits, data)
         counts = count(curated, quarantine, collection.classes)
         write_table(report / "counts.csv", counts)
         _write_prepared(folder, collection, curated, data.image_size)
