@@ -12,9 +12,9 @@ from graft.splits import assign_splits, cap_training
 
 def data(**changes):
     values = {
-        "source": "folder",
+        "source": "table",
         "path": "photos",
-        "table": {"file": None, "image": "path", "label": "label", "split": None, "group": None},
+        "table": {"file": None, "image": "path", "label": "label", "split": None, "group": "group"},
         "image_size": 8,
         "resize": "stretch",
         "min_side": 8,

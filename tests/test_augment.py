@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from networks_on_trial import tiny_params
 from PIL import Image
 
 from graft import shards
@@ -18,7 +19,7 @@ from graft.artifacts import (
 )
 from graft.augmentation import views
 from graft.params import load_params
-from graft.sections import Augment, Data
+from graft.sections import Augment
 from graft.shards import ShardWriter
 from graft.stages import augment, prepare
 from graft.storage import ArtifactError
@@ -37,15 +38,9 @@ RANGES = {
 
 @pytest.fixture
 def prepared(tmp_path, image_folder):
-    data = Data(
-        source="folder",
-        path=image_folder,
-        image_size=16,
-        resize="stretch",
-        train_per_class=None,
-        validation=0.25,
-        test=0.25,
-    )
+    values = {"source": "folder", "path": str(image_folder), "image_size": 16, "train_per_class": None}
+    values |= {"validation": 0.25, "test": 0.25, "max_invalid_fraction": 1.0}
+    data = tiny_params(**{f"data__{name}": value for name, value in values.items()}).data
     prepare.run(data, 1, tmp_path / "prepared", tmp_path / "report")
     return tmp_path / "prepared"
 
@@ -146,15 +141,9 @@ def test_the_stage_takes_its_ranges_from_params_yaml(prepared, monkeypatch, caps
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_real_photographs(tmp_path, photographs):
-    data = Data(
-        source="folder",
-        path=photographs,
-        image_size=224,
-        resize="crop",
-        train_per_class=20,
-        validation=0.2,
-        test="none",
-    )
+    values = {"source": "folder", "path": str(photographs), "image_size": 224, "resize": "crop", "test": "none"}
+    values |= {"train_per_class": 20, "split": "predefined"}
+    data = tiny_params(**{f"data__{name}": value for name, value in values.items()}).data
     prepare.run(data, 1, tmp_path / "prepared", tmp_path / "report")
     manifest = read_manifest(tmp_path / "prepared")
     out = run(tmp_path / "prepared")

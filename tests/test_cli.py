@@ -31,11 +31,11 @@ def test_a_mistake_in_params_is_one_message_without_a_trace(tmp_path: Path) -> N
 def test_init_without_a_folder_says_what_is_wanted(tmp_path: Path) -> None:
     result = graft("init", str(tmp_path / "none"), cwd=tmp_path)
     assert result.returncode == 1
-    assert "does not exist; it must be a folder with one folder of images per class" in result.stderr
+    assert "does not exist; it must be a folder, a table or an archive of images" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "check-lock", "init", "track", "ui"])
+@pytest.mark.parametrize("command", ["check", "check-lock", "cv", "init", "track", "ui"])
 def test_help_names_every_command(command: str) -> None:
     assert command in graft("--help").stdout
 

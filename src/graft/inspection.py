@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import joblib
 import numpy as np
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 from PIL import Image
 
 from graft.duplicates import perceptual_hash, thumbnail
@@ -103,8 +103,11 @@ def _batches(records: Iterable[Record], most: int) -> Iterator[list[Record]]:
 def _in_processes(
     look: Callable[[Record], Inspected], batches: Iterator[list[Record]], processes: int
 ) -> Iterator[Inspected]:
-    """Not joblib.Parallel, whose generator reads the source on even where nobody takes the results."""
-    executor = get_reusable_executor(max_workers=processes)
+    """Not joblib.Parallel, whose generator reads the source on even where nobody takes the results.
+
+    Nor loky's reusable executor, of which there is one in a process and which joblib.Parallel expects to be its own.
+    """
+    executor = ProcessPoolExecutor(max_workers=processes)
     waiting: deque[tuple[str, Future[list[Inspected]]]] = deque()
     source = ""
     try:
@@ -125,6 +128,7 @@ def _in_processes(
     finally:
         for _, future in waiting:
             future.cancel()
+        executor.shutdown()
 
 
 def _look_at_all(look: Callable[[Record], Inspected], batch: list[Record]) -> list[Inspected]:
