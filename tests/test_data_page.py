@@ -26,7 +26,16 @@ QUARANTINE = ["source", "label", "reason", "detail"]
 REASONS = (
     *("empty-file", "not-an-image", "truncated", "damaged", "too-large", "too-small", "unsupported-mode"),
     *("unreadable-file", "unsupported-extension", "outside-root", "link-loop", "outside-class-folder", "missing-file"),
-    *("no-label", "unknown-split", "no-image", "duplicate", "conflicting-label", "leaked-copy", "split-group"),
+    *(
+        "no-label",
+        "unknown-split",
+        "no-image",
+        "duplicate",
+        "conflicting-group",
+        "conflicting-label",
+        "leaked-copy",
+        "split-group",
+    ),
 )
 MODULES = ("figures", "findings", "page", "pictures", "quarantine", "shortcuts", "tables", "wording")
 

@@ -18,7 +18,26 @@ HELD_OUT = {"test": 0, "validation": 1, "train": 2}
 
 
 def copies(*rows):
-    return resolve_copies(pd.DataFrame(rows, columns=["image_id", "label", "split", "source"]))
+    frame = pd.DataFrame(rows, columns=["image_id", "label", "split", "source"])
+    return resolve_copies(frame.assign(group=None)).drop(columns="group")
+
+
+def grouped_copies(*groups):
+    """What becomes of copies of one image in these groups, and the group of each."""
+    rows = pd.DataFrame({"group": groups}).astype(object)
+    rows = rows.assign(image_id="1", label="ants", split=None, source=[f"{place}.png" for place in range(len(groups))])
+    verdict = resolve_copies(rows.where(rows.notna(), None))
+    return verdict["reason"].tolist(), verdict["group"].tolist()
+
+
+def test_the_copy_that_stays_is_in_the_group_that_any_of_them_names():
+    reasons, groups = grouped_copies(None, "herd", "herd")
+    assert reasons == [None, "duplicate", "duplicate"]
+    assert groups[0] == "herd"
+
+
+def test_an_image_in_two_groups_is_in_none():
+    assert grouped_copies("herd", None, "flock")[0] == ["conflicting-group"] * 3
 
 
 def test_images_that_occur_once_stay():
@@ -58,7 +77,7 @@ def test_copies_are_found_whatever_the_rows_index():
     rows = pd.DataFrame(
         {"image_id": ["1", "2", "1"], "label": "ants", "split": None, "source": ["b", "c", "a"]}, index=[7, 3, 5]
     )
-    verdict = resolve_copies(rows)
+    verdict = resolve_copies(rows.assign(group=None))
     assert verdict["reason"].to_dict() == {7: "duplicate", 3: None, 5: None}
     assert verdict.index.tolist() == [7, 3, 5]
 

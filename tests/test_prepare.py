@@ -1,6 +1,10 @@
 import hashlib
 import io
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -240,7 +244,9 @@ def test_a_class_that_its_copies_leave_too_small_is_named(run, image_folder):
     first, *others = sorted((image_folder / "bees").iterdir())
     for path in others[:6]:
         shutil.copy(first, path)
-    with pytest.raises(SplitError, match="class 'bees' has 0 train, 1 validation, 1 test"):
+    with pytest.raises(
+        SplitError, match=r"class 'bees' has 0 train, 1 validation, 1 test. There are 18 usable .*: 6 duplicate"
+    ):
         run(path=image_folder)
 
 
@@ -375,6 +381,83 @@ def test_a_picture_under_two_labels_is_in_no_split(run, copied):
     )
     assert "the same picture as cats/03.png under cats" in set(quarantine["detail"])
     assert not set(quarantine["source"]) & set(manifest.rows["source"])
+
+
+@pytest.mark.parametrize("split", ["stratified", "group", "hash", "kfold"])
+def test_a_group_that_only_a_byte_copy_names_is_not_torn_apart(run, copied, split):
+    rows = []
+    for number, path in enumerate(sorted(copied.glob("*/??.png"))):
+        name, herd = path.relative_to(copied).as_posix(), f"herd {number // 2}"
+        rows.append((name, path.parent.name, herd))
+        if number % 2:
+            shutil.copy(path, path.with_name(f"0copy of {path.name}"))
+            rows.append((f"{path.parent.name}/0copy of {path.name}", path.parent.name, None))
+    pd.DataFrame(rows, columns=["path", "label", "herd"]).to_csv(copied / "labels.csv", index=False)
+    table = NO_TABLE.model_copy(update={"file": "labels.csv", "group": "herd"})
+    manifest, _, quarantine, _ = run(path=copied, source="table", table=table, split=split)
+    assert set(quarantine["reason"]) == {"duplicate"}
+    herds = {hashlib.sha256((copied / name).read_bytes()).hexdigest(): herd for name, _, herd in rows if herd}
+    splits = manifest.rows["split"].groupby(manifest.rows["image_id"].map(herds)).nunique()
+    assert len(splits) == 20
+    assert splits.max() == 1
+
+
+def test_what_shows_a_picture_with_two_labels_goes_with_it(run, copied):
+    """The same bytes under two labels, and the same pixels in another file under one of them."""
+    shutil.copy(copied / "cats" / "05.png", copied / "dogs" / "cat.png")
+    picture(5).save(copied / "cats" / "05.bmp")
+    manifest, _, quarantine, counts = run(path=copied)
+    assert quarantine.set_index("source")["reason"].to_dict() == dict.fromkeys(
+        ["cats/05.png", "dogs/cat.png", "cats/05.bmp"], "conflicting-label"
+    )
+    assert not set(quarantine["source"]) & set(manifest.rows["source"])
+    assert counts.iloc[:, 1:].to_numpy().sum() == 48
+
+
+def test_control_characters_in_names_do_not_break_the_tables(run, copied):
+    (copied / "dogs").rename(copied / "do\rgs")
+    (copied / "do\rgs" / "b\nad.png").write_bytes(b"")
+    manifest, _, quarantine, counts = run(path=copied)
+    assert counts["label"].tolist() == ["cats", r"do\rgs"]
+    assert quarantine[["source", "label", "reason"]].to_numpy().tolist() == [
+        [r"do\rgs/b\nad.png", r"do\rgs", "empty-file"]
+    ]
+    assert manifest.classes == ("cats", r"do\rgs")
+
+
+def test_a_failed_run_leaves_no_report_of_an_earlier_one(run, tmp_path, copied):
+    run(path=copied)
+    for path in sorted((copied / "dogs").iterdir())[1:]:
+        path.write_bytes(b"")
+    with pytest.raises(
+        SplitError, match=r"class 'dogs' has .* There are 24 usable images in \d+ groups .* 22 empty-file"
+    ):
+        run(path=copied)
+    assert [path.name for path in (tmp_path / "run" / "report").iterdir()] == ["quarantine.csv"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_no_process_and_nothing_that_looks_whole(tmp_path, number):
+    for index in range(400):
+        target = tmp_path / "many" / "ab"[index % 2] / f"{index}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture(index, (1200, 1200)).save(target, quality=95)
+    code = (
+        "import sys; from test_prepare import *; prepare.run(settings(path=sys.argv[1]), 1, *map(Path, sys.argv[2:]))"
+    )
+    if number == signal.SIGTERM:
+        code = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); " + code
+    command = [sys.executable, "-c", code, *(str(tmp_path / name) for name in ("many", "prepared", "report"))]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE)
+    while process.poll() is None and not list(tmp_path.glob(".prepared.partial/*/arrays/pixels")):
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate(timeout=30)  # ends when all that hold the pipe have ended, the workers among them
+    assert process.returncode != 0
+    assert not (tmp_path / "prepared").exists()
+    if number == signal.SIGTERM:
+        assert not (tmp_path / ".prepared.partial").exists()
 
 
 def test_an_image_keeps_its_split_under_hash_when_others_come(run, copied):

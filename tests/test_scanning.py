@@ -30,7 +30,7 @@ def test_a_folder_is_counted_and_measured(image_folder: Path) -> None:
     assert len(found.widths) == 25
     assert found.grey == pytest.approx(1 / 25)
     assert found.imbalance == 10 / 8
-    assert not found.grouped
+    assert not found.groups
 
 
 def test_its_own_splits_are_seen(image_folder: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_table_is_recognised_with_its_columns_and_the_folder_that_dvc_watches(
     }  # fmt: skip
     found = scan(data(kind, path, columns))
     assert found.images == 24
-    assert found.grouped
+    assert found.groups == {"ants": 8, "bees": 8, "wasps": 8}
 
 
 def test_a_table_that_holds_its_images_is_itself_the_source(image_folder: Path) -> None:

@@ -80,6 +80,19 @@ def test_a_source_with_splits_keeps_them(image_folder: Path, repository: Path) -
     assert "its own splits: train 24, validation 24" in told
 
 
+@pytest.mark.parametrize(("groups", "split"), [(3, "group"), (2, "stratified")])
+def test_groups_are_drawn_only_where_there_are_enough(
+    image_folder: Path, repository: Path, groups: int, split: str
+) -> None:
+    files = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.glob("*/*.png"))
+    rows = ["path,label,patient", *(f"{f},{f.split('/')[0]},{f[0]}{n % groups}" for n, f in enumerate(files))]
+    (image_folder / "labels.csv").write_text("\n".join(rows))
+    told = write_params(image_folder / "labels.csv", repository / "params.yaml")
+    assert load_params(repository / "params.yaml").data.split == split
+    assert f"groups that it names: {3 * groups}" in told
+    assert ("too few" in told) == (split == "stratified")
+
+
 @pytest.mark.parametrize(("weights", "width"), [("imagenet", 1), ("random", 0.25), ("source", 0.25)])
 def test_weights_are_chosen_for_every_base(image_folder: Path, repository: Path, weights: str, width: float) -> None:
     write_params(image_folder, repository / "params.yaml", weights=weights)

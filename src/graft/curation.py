@@ -38,6 +38,11 @@ class Curated:
         return self.rows[self.rows["reason"].isna()]
 
     @property
+    def usable_groups(self) -> int:
+        """How many groups the usable images are in; one that is like no other is a group of its own."""
+        return len(set(self.groups[self.rows["reason"].isna()]))
+
+    @property
     def groups(self) -> np.ndarray:
         """What each image belongs to, of shape (n,): its source's group, else the image that leads its copies."""
         leaders = self.rows["image_id"].to_numpy(object)[self.duplicates.leader]
@@ -51,8 +56,10 @@ def find_copies(collection: Collection, data: Data) -> tuple[Curated, pd.DataFra
         The images, all of them without a split yet; and the quarantine so far, by source.
     """
     readable = collection.rows[collection.rows["reason"].isna()]
-    copies = _with_verdict(readable, resolve_copies(readable))
-    rows = copies[copies["reason"].isna()].sort_values("image_id", ignore_index=True)
+    verdict = resolve_copies(readable)
+    copies = _with_verdict(readable.assign(group=verdict["group"]), verdict)
+    # Images that stand under two labels stay in the search: what shows the same must not stay under either.
+    rows = copies[copies["reason"] != "duplicate"].sort_values(["image_id", "source"], ignore_index=True)
     positions = rows["position"].to_numpy(int)
     duplicates = find_duplicates(
         rows["pixel_id"].to_numpy(),
@@ -61,9 +68,10 @@ def find_copies(collection: Collection, data: Data) -> tuple[Curated, pd.DataFra
         distance=data.near_duplicates.distance,
         correlation=data.near_duplicates.correlation,
     )
-    rows = _with_verdict(rows, conflicting_labels(rows, duplicates))
+    known = rows[["reason", "detail"]]
+    rows = _with_verdict(rows, known.where(known["reason"].notna(), conflicting_labels(rows, duplicates)))
     unreadable = collection.rows[collection.rows["reason"].notna()]
-    quarantine = _quarantine(collection.rejects, unreadable, copies, rows)
+    quarantine = _quarantine(collection.rejects, unreadable, copies[copies["reason"] == "duplicate"], rows)
     return Curated(rows, np.full(len(rows), None, object), duplicates), quarantine
 
 

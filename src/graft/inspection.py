@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import math
+import os
 import stat
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
@@ -107,7 +110,7 @@ def _in_processes(
 
     Nor loky's reusable executor, of which there is one in a process and which joblib.Parallel expects to be its own.
     """
-    executor = ProcessPoolExecutor(max_workers=processes)
+    executor = ProcessPoolExecutor(max_workers=processes, initializer=_end_with, initargs=(os.getpid(),))
     waiting: deque[tuple[str, Future[list[Inspected]]]] = deque()
     source = ""
     try:
@@ -129,6 +132,17 @@ def _in_processes(
         for _, future in waiting:
             future.cancel()
         executor.shutdown()
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end when its parent does, also where that was killed and could tell nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _look_at_all(look: Callable[[Record], Inspected], batch: list[Record]) -> list[Inspected]:

@@ -18,22 +18,28 @@ def resolve_copies(rows: pd.DataFrame) -> pd.DataFrame:
     """Why a row must not be used although its image is readable: another row has the same bytes.
 
     Of copies under one label the most held-out one stays (test over validation over train), so that no image is trained
-    on and tested on; of copies under two labels none stays, for nobody can say which label is right.
+    on and tested on; of copies under two labels none stays, for nobody can say which label is right, and none of copies
+    in two groups, for the image would be in both. The one that stays is in the group that any of its copies names.
 
     Args:
-        rows: image_id, label, split (or None) and source; the index names each row once.
+        rows: image_id, label, split (or None), group (or None) and source; the index names each row once.
 
     Returns:
-        The columns reason and detail in the order of rows, with its index; both None where the row stays.
+        The columns reason and detail (both None where the row stays) and group, in the order of rows, with its index.
     """
     rank = rows["split"].map({split: place for place, split in enumerate(HELD_OUT)}).fillna(len(HELD_OUT))
     ordered = rows.assign(rank=rank).sort_values(["rank", "source"], kind="stable")
     copies = ordered[ordered.duplicated("image_id", keep=False)]
     same = copies.groupby("image_id")
     conflicting = same["label"].transform("nunique") > 1
-    labels = copies[conflicting].groupby("image_id")["label"].transform(lambda names: ", ".join(sorted(set(names))))
-    first = same["source"].transform("first")[copies.duplicated("image_id") & ~conflicting]
-    verdict = _no_verdict(rows)
+    torn = (same["group"].transform("nunique") > 1) & ~conflicting
+    labels = copies[conflicting].groupby("image_id")["label"].transform(_listed)
+    groups = copies[torn].groupby("image_id")["group"].transform(_listed)
+    first = same["source"].transform("first")[copies.duplicated("image_id") & ~conflicting & ~torn]
+    verdict = _no_verdict(rows).assign(group=texts(rows["group"]))
+    verdict.loc[copies.index, "group"] = texts(same["group"].transform("first"))
+    verdict.loc[groups.index, "reason"] = "conflicting-group"
+    verdict.loc[groups.index, "detail"] = "the same bytes stand in the groups " + groups.astype(object)
     verdict.loc[labels.index, "reason"] = "conflicting-label"
     verdict.loc[labels.index, "detail"] = "the same bytes stand under " + labels.astype(object)
     verdict.loc[first.index, "reason"] = "duplicate"
@@ -160,6 +166,10 @@ def _leak(one: pd.Series, other: pd.Series, relation: str) -> SplitError:
         f"{one['source']} is in {one['split']} and {other['source']} in {other['split']}, "
         f"although both are of {relation}; this is a fault of the prepare stage, not of the images"
     )
+
+
+def _listed(names: pd.Series) -> str:
+    return ", ".join(sorted(set(names.dropna())))
 
 
 def _no_verdict(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
 }
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class SourceError(GraftError):
@@ -96,5 +98,10 @@ def real_path(path: str, root: str) -> str:
 
 
 def plain_text(name: str) -> str:
-    r"""A file's name as text that every table can hold; a byte that is no UTF-8 is written as `\xe4`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    r"""A file's name as text for every table; a byte that is no UTF-8 becomes `\xe4`, so that names differ."""
+    return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    r"""The text with what CSV, XML or UTF-8 cannot hold escaped: control characters such as `\r`, lone surrogates."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

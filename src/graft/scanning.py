@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Found:
         widths: px, of up to PER_CLASS images of each class.
         heights: px, of the same images.
         grey: share of these images without colour.
-        grouped: whether the source says which images belong together.
+        groups: by class, how many groups the source names; empty where it names none.
     """
 
     counts: Counter[tuple[str | None, str]]
@@ -47,7 +47,7 @@ class Found:
     widths: list[int]
     heights: list[int]
     grey: float
-    grouped: bool
+    groups: Counter[str]
 
     @property
     def classes(self) -> Counter[str]:
@@ -144,11 +144,12 @@ def scan(data: Data) -> Found:
     """
     rejects: list[sources.Reject] = []
     looked: Counter[str] = Counter()
-    sizes, grouped = [], False
+    sizes, groups = [], defaultdict(set)
     with tempfile.TemporaryDirectory() as scratch:
         counts = sources.tally(data, Path(scratch))
         for record in sources.records(data, 0, rejects, Path(scratch)):
-            grouped |= record.group is not None
+            if record.group is not None:
+                groups[record.label].add(record.group)
             if looked[record.label] < PER_CLASS and (size := _header(record)):
                 looked[record.label] += 1
                 sizes.append(size)
@@ -160,7 +161,7 @@ def scan(data: Data) -> Found:
         [width for width, _, _ in sizes],
         [height for _, height, _ in sizes],
         float(np.mean([grey for _, _, grey in sizes])) if sizes else 0.0,
-        grouped,
+        Counter({label: len(names) for label, names in groups.items()}),
     )
 
 

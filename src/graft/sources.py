@@ -41,8 +41,13 @@ def records(section: Any, seed: int, rejects: list[Reject], scratch: Path) -> It
     return SOURCES[section.source](section, seed, rejects, scratch)
 
 
-def tally(section: Any, scratch: Path) -> Counter[tuple[str | None, str]]:
+def tally(section: Any, scratch: Path, rejects: list[Reject] | None = None) -> Counter[tuple[str | None, str]]:
     """The number of records by split and class (0 of an empty class folder), without decoding an image.
+
+    Args:
+        section: data or pretrain of params.yaml.
+        scratch: an existing folder that the source may fill.
+        rejects: receives the rows of a table that give no record.
 
     Raises:
         SourceError: the source cannot be read.
@@ -53,7 +58,7 @@ def tally(section: Any, scratch: Path) -> Counter[tuple[str | None, str]]:
         case "archive":
             return tally_folder(unpack(section.path, scratch), str(section.path))
         case "table":
-            return tally_table(section.path, section.table)
+            return tally_table(section.path, section.table, rejects)
     return Counter((record.split, record.label) for record in records(section, 0, [], scratch))
 
 
@@ -69,7 +74,14 @@ def check_source(section: Any, scratch: Path, split: str, test: bool) -> Counter
     Raises:
         SourceError: names everything that is missing, and where.
     """
-    counts = tally(section, scratch)
+    rejects: list[Reject] = []
+    counts = tally(section, scratch, rejects)
+    if not counts and rejects:
+        first = rejects[0]
+        raise SourceError(
+            f"{section.path} has no labelled images: none of its {len(rejects):,} rows gives one, the first "
+            f"({first.source}) because of {first.reason}: {first.detail}"
+        )
     places = split_folders(section.path) if section.source == "folder" else None
     check_counts(counts, str(section.path), split, test, places)
     return counts

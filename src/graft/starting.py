@@ -78,7 +78,7 @@ def choose(found: Found, weights: str) -> dict[str, Any]:
         "image_size": image_size,
         "resize": "stretch" if found.median_width == found.median_height else "crop",
         "min_side": max(8, image_size // 7),
-        "split": "predefined" if found.splits else "group" if found.grouped else "stratified",
+        "split": "predefined" if found.splits else "group" if enough_groups(found) else "stratified",
         "views": max(1, min(5, int(room))),
         "flip": not (found.grey > 0.5 and image_size <= 64),
         "class_weights": "balanced" if found.imbalance >= 2 else "none",
@@ -88,6 +88,11 @@ def choose(found: Found, weights: str) -> dict[str, Any]:
         "folds": max(2, min(5, train_images)),
         "backbones": [_backbone(*row, image_size=image_size, weights=weights) for row in BACKBONES],
     }
+
+
+def enough_groups(found: Found) -> bool:
+    """Whether each class has a group for each split, so that fractions of groups can be drawn."""
+    return bool(found.groups) and all(found.groups[label] >= 3 for label in found.classes)
 
 
 def _backbone(
@@ -119,6 +124,9 @@ def describe(place: Path, found: Found, values: dict[str, Any], params: Params) 
         f"  {found.median_width}x{found.median_height} px in the median, {min(found.widths)}x{min(found.heights)} to "
         f"{max(found.widths)}x{max(found.heights)} ({len(found.widths):,} looked at)"
     )
+    if found.groups:
+        few = "" if enough_groups(found) else "; too few in some class to be drawn by group, but they stay together"
+        lines.append(f"  groups that it names: {found.groups.total():,}{few}")
     if found.rejects:
         listed = ", ".join(f"{number:,} {reason}" for reason, number in sorted(found.rejects.items()))
         lines.append(f"  not images, and left out: {listed}")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from graft.records import SPLIT_NAMES, Record, RecordError, Reject, SourceError, check_suffix, real_path
+from graft.records import SPLIT_NAMES, Record, RecordError, Reject, SourceError, check_suffix, printable, real_path
 from graft.sections import Table
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -53,7 +53,7 @@ def table(path: Path, columns: Table, rejects: list[Reject], *, contents: bool =
                     f"{file} holds paths of images: set data.path to {file.parent} and data.table.file to {file.name}, "
                     "so that DVC watches the images too"
                 )
-            place = image
+            place = printable(image)
         label = _word(row[columns.label])
         try:
             yield _record(row, columns, image, root or file.parent, place)
@@ -61,13 +61,19 @@ def table(path: Path, columns: Table, rejects: list[Reject], *, contents: bool =
             rejects.append(Reject(place, label or "", error.reason, error.detail))
 
 
-def tally_table(path: Path, columns: Table) -> Counter[tuple[str | None, str]]:
+def tally_table(path: Path, columns: Table, rejects: list[Reject] | None = None) -> Counter[tuple[str | None, str]]:
     """The number of rows with an image by split and class; the bytes of images are not looked at.
+
+    Args:
+        path: as of table.
+        columns: as of table.
+        rejects: receives the rows that give no record.
 
     Raises:
         SourceError: as of table.
     """
-    return Counter((record.split, record.label) for record in table(path, columns, [], contents=False))
+    rejects = [] if rejects is None else rejects
+    return Counter((record.split, record.label) for record in table(path, columns, rejects, contents=False))
 
 
 def _locate(path: Path, columns: Table) -> tuple[Path, Path | None]:
@@ -196,7 +202,7 @@ def _word(value: Any) -> str | None:
     """A cell as text: 3.0 is 3, for whole numbers become fractions where others are missing; None where it is blank."""
     if isinstance(value, float):
         value = None if math.isnan(value) else int(value) if value.is_integer() else value
-    return None if value is None else str(value).strip() or None
+    return None if value is None else printable(str(value).strip()) or None
 
 
 def _record(row: dict[str, Any], columns: Table, image: str | bytes | None, root: Path, place: str) -> Record:

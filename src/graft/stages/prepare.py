@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +20,12 @@ from graft.reporting.data.page import write_data_report
 from graft.reporting.data.tables import PreparedData
 from graft.sections import Data
 from graft.shards import ShardWriter
-from graft.splits import check_classes
+from graft.splits import SplitError, check_classes
 from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.storage import new_folder, write_table
 
 BATCH = 64  # images held in memory at a time
+REPORTS = ("index.html", "counts.csv", "statistics.csv", "duplicates.csv", "quarantine.csv")
 
 
 def run(data: Data, seed: int, out: Path, report: Path) -> None:
@@ -32,20 +35,38 @@ def run(data: Data, seed: int, out: Path, report: Path) -> None:
         SourceError: the source cannot be trained on.
         SplitError: a class is too small to be in every split.
     """
+    for name in REPORTS:  # of another run, beside which this one's would look like its own
+        (report / name).unlink(missing_ok=True)
     with new_folder(out) as folder, collect(data, seed, folder) as collection:
         found, quarantine = find_copies(collection, data)
         write_table(report / "quarantine.csv", quarantine)  # also where a next step finds that too little is left
         check_invalid(collection, data.max_invalid_fraction, data.path, report)
         _check_classes(collection.classes, found, quarantine, report)
-        curated, dropped = divide(found, data, seed)
-        quarantine = pd.concat([quarantine, dropped]).sort_values("source", kind="stable", ignore_index=True)
-        write_table(report / "quarantine.csv", quarantine)
-        check_classes(curated.rows["label"].to_numpy(object), curated.splits, data)
+        curated, quarantine = _divide(found, quarantine, data, seed, report)
         counts = count(curated, quarantine, collection.classes)
         write_table(report / "counts.csv", counts)
         _write_prepared(folder, collection, curated, data.image_size)
         _write_report(report, collection, curated, quarantine, counts, data)
     print(_summary(counts, len(quarantine)))
+
+
+def _divide(
+    found: Curated, quarantine: pd.DataFrame, data: Data, seed: int, report: Path
+) -> tuple[Curated, pd.DataFrame]:
+    """The images in their splits, and the quarantine with what had to be dropped for them, which is written at once."""
+    try:
+        curated, dropped = divide(found, data, seed)
+        quarantine = pd.concat([quarantine, dropped]).sort_values("source", kind="stable", ignore_index=True)
+        write_table(report / "quarantine.csv", quarantine)
+        check_classes(curated.rows["label"].to_numpy(object), curated.splits, data)
+    except SplitError as error:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in quarantine["reason"].value_counts().sort_index().items())
+        raise SplitError(
+            f"{error}. There are {len(found.usable):,} usable images in {found.usable_groups:,} groups that stay "
+            f"together (copies, or what the source groups); quarantined: {reasons or 'nothing'}, "
+            f"see {report}/quarantine.csv"
+        ) from None
+    return curated, quarantine
 
 
 def _check_classes(classes: list[str], found: Curated, quarantine: pd.DataFrame, report: Path) -> None:
@@ -103,6 +124,8 @@ def main(
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the prepare stage."""
+    # Ended by an exception, so that what was begun is cleared away.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     loaded = load_params(params)
     run(loaded.data, loaded.seed, out, report)
 

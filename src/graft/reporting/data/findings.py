@@ -123,12 +123,21 @@ def _division(data: PreparedData) -> list[Finding]:
     text = f"{amount(train, 'image')} to learn from, {validation:,} to choose between models by (validation)"
     text += f", {test:,} for the final figures (test)." if test else "."
     if unused:
-        limit = data.settings.train_per_class
-        text += f" {unused:,} stay unused" + (f", for data.train_per_class is {limit}." if limit else ".")
+        text += f" {unused:,} stay unused{_why_unused(data.settings)}."
     groups = data.images["group"].nunique()
     if groups:
         text += f" The source names {amount(groups, 'group')}; no group is in two splits."
     return [Finding("note", "How the images are divided", sentence("{}", text))]
+
+
+def _why_unused(settings: Data) -> str:
+    """The params that can leave an image unused."""
+    causes = []
+    if settings.train_per_class:
+        causes.append(f"data.train_per_class is {settings.train_per_class}")
+    if settings.test == "none" and settings.split in ("predefined", "kfold"):
+        causes.append("data.test is none, so that test images of the source serve nothing")
+    return f", for {' and '.join(causes)}" if causes else ""
 
 
 def _copies(data: PreparedData) -> list[Finding]:

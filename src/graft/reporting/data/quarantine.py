@@ -9,7 +9,8 @@ import pandas as pd
 
 EXAMPLES = 3  # of each reason
 LEAKED = ("leaked-copy", "split-group")
-COPIES = ("duplicate", "conflicting-label", *LEAKED)  # not faults of a file: another file is the matter
+# Not faults of a file: another file is the matter.
+COPIES = ("duplicate", "conflicting-label", "conflicting-group", *LEAKED)
 
 MEANINGS = {
     "empty-file": "The file has no content at all, as after a download that failed.",
@@ -29,6 +30,7 @@ MEANINGS = {
     "unknown-split": "The table's row names a split other than train, validation and test.",
     "no-image": "The table's row holds neither a path nor the bytes of an image.",
     "duplicate": "Byte for byte the same file as another one of the same class; that one is kept.",
+    "conflicting-group": "The same file is in two groups, which would have to be one. All its copies are out.",
     "conflicting-label": "The same picture is under two classes. Nobody can say which is right, so all copies are out.",
     "leaked-copy": "The same picture is among images held back for checking; training on it would be cheating.",
     "split-group": "Others of the image's group are held back for checking, and a group must not be on both sides.",
