@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from graft.artifacts import FeatureSet, Manifest
 from graft.sections import Backbone
 from graft.shards import Shards
 from graft.storage import ArtifactError
-from graft.training import Phase, Publish, Rows, Trained, fit_phase
+from graft.training import Outcome, Phase, Publish, Rows, Trained, fit_phase
 
 if TYPE_CHECKING:
     import keras
@@ -58,14 +58,7 @@ def fine_tune(
     """
     settings, classes = row.finetune, len(manifest.classes)
     head = networks.build_head(features.top.row_shape[0], classes, settings.dropout, _training_scale(features))
-    classifier = networks.build_classifier(
-        base,
-        head,
-        application=row.base.application,
-        input_size=row.base.input_size,
-        image_size=images.prepared.row_shape[0],
-        pooling=row.features.pooling,
-    )
+    classifier = _classifier(base, head, row, images.prepared.row_shape[0])
     fit = partial(fit_phase, classes=classes, settings=settings, seed=seed, publish=publish)
     weights = training.class_weights(manifest.labels[manifest.positions("train")], class_weights)
     phase = Phase("frozen", settings.epochs, settings.learning_rate)
@@ -80,13 +73,31 @@ def fine_tune(
     else:
         name, model = "unfrozen", _tail_classifier(base, head, row)
         data = _cached(features, features.cut, weights)
-    before = model.get_weights()
     phase = Phase(name, settings.unfrozen_epochs, settings.unfrozen_learning_rate)
-    unfrozen = fit(model, *data, phase=phase, first_epoch=len(frozen.history) + 1)
-    if unfrozen.best_loss >= frozen.best_loss:
-        model.set_weights(before)
+    unfrozen = _fit_or_undo(partial(fit, phase=phase), model, data, frozen)
     history = frozen.history + unfrozen.history
     return Trained(classifier, history, {"frozen": frozen.seconds, name: unfrozen.seconds})
+
+
+def _fit_or_undo(fit: Callable[..., Outcome], model: keras.Model, data: tuple[Rows, Rows], frozen: Outcome) -> Outcome:
+    """Phase 2; the model is as phase 1 left it where that was at least as good."""
+    before = model.get_weights()
+    unfrozen = fit(model, *data, first_epoch=len(frozen.history) + 1)
+    if unfrozen.best_loss >= frozen.best_loss:
+        model.set_weights(before)
+    return unfrozen
+
+
+def _classifier(base: keras.Model, head: keras.Model, row: Backbone, image_size: int) -> keras.Model:
+    """Images to probabilities, through the very layers of base and head."""
+    return networks.build_classifier(
+        base,
+        head,
+        application=row.base.application,
+        input_size=row.base.input_size,
+        image_size=image_size,
+        pooling=row.features.pooling,
+    )
 
 
 def _training_scale(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from graft.params import Params
 from graft.reporting import leaderboard, text
 from graft.reporting.svg import inline_svg
+from graft.reporting.templates import page_environment
 from graft.storage import ArtifactError
 
 FINAL = ("accuracy", "low", "high")
@@ -71,13 +71,7 @@ def render_page(params: Params, frame: pd.DataFrame, drawings: Mapping[str, str]
         drawings: SVG text by file name, from figures.draw.
         data: from read_data_report.
     """
-    environment = Environment(
-        loader=PackageLoader("graft", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"percent": _unbroken(text.percent), "duration": _unbroken(text.duration)}
     split, prefix = leaderboard.final_split(frame)
     rows = [_with_final(row, prefix) for row in leaderboard.as_records(frame)]

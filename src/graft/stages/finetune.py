@@ -38,15 +38,7 @@ def run(
         augmented=read_images(augmented, len(views)),
         views=view_rows(views),
     )
-    identity = RunIdentity(
-        key=key,
-        model=name,
-        kind="finetune",
-        backbone=name,
-        stage=stage_name("finetune", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
-        | backbone.model_dump(mode="json", include={"base", "features", "finetune"}),
-    )
+    identity = _identity(params, name, key)
     journal = identity.start_journal()
     feature_set = read_features(features, manifest)
     trained = fine_tune(
@@ -68,6 +60,18 @@ def run(
         images=images.prepared,
         batch_size=backbone.features.batch_size,
         resize=params.data.resize,
+    )
+
+
+def _identity(params: Params, name: str, key: str) -> RunIdentity:
+    return RunIdentity(
+        key=key,
+        model=name,
+        kind="finetune",
+        backbone=name,
+        stage=stage_name("finetune", name),
+        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
+        | params.backbones[name].model_dump(mode="json", include={"base", "features", "finetune"}),
     )
 
 

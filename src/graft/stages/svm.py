@@ -12,6 +12,7 @@ import typer
 from graft.artifacts import FeatureSet, Manifest, read_features, read_manifest
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, held_out_predictions, held_out_rows, write_classifier_facts, write_run
+from graft.sections import Svm
 from graft.stages import PARAMS_FILE, UNTRACKED, ParamsFile, run_key_of, stage_name, start
 from graft.storage import new_folder, read_json, write_json
 from graft.svm import Machine, count_parameters, fit_svm, save_svm
@@ -22,28 +23,10 @@ def run(params: Params, name: str, *, prepared: Path, features: Path, source: Pa
     backbone = row(params.backbones, name, "backbones")
     manifest = read_manifest(prepared)
     feature_set = read_features(features, manifest)
-    identity = RunIdentity(
-        key=key,
-        model=f"{name}-svm",
-        kind="svm",
-        backbone=name,
-        stage=stage_name("svm", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
-        | backbone.model_dump(mode="json", include={"base", "features", "svm"}),
-    )
+    identity = _identity(params, name, key)
     journal = identity.start_journal()
     started = time.perf_counter()
-    train = np.flatnonzero((feature_set.index["split"] == "train").to_numpy())
-    group_of = manifest.rows.set_index("image_id")["group"]
-    groups = group_of.loc[feature_set.index["image_id"].iloc[train]].to_numpy()
-    machine = fit_svm(
-        feature_set.top[train],
-        feature_set.labels[train],
-        groups,
-        backbone.svm,
-        params.seed,
-        params.train.class_weights,
-    )
+    machine = _fit(params, backbone.svm, manifest, feature_set)
     seconds = time.perf_counter() - started
     card = read_json(source / "card.json")
     base = {
@@ -67,6 +50,27 @@ def run(params: Params, name: str, *, prepared: Path, features: Path, source: Pa
     )
     chosen = ", ".join(f"{parameter} {value}" for parameter, value in machine.choice.items())
     print(f"svm {name}: {chosen}, validation accuracy {metrics['val_accuracy']:.1%}")
+
+
+def _identity(params: Params, name: str, key: str) -> RunIdentity:
+    return RunIdentity(
+        key=key,
+        model=f"{name}-svm",
+        kind="svm",
+        backbone=name,
+        stage=stage_name("svm", name),
+        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
+        | params.backbones[name].model_dump(mode="json", include={"base", "features", "svm"}),
+    )
+
+
+def _fit(params: Params, settings: Svm, manifest: Manifest, features: FeatureSet) -> Machine:
+    """The machine of all views of the training images, whose groups stay together in its folds."""
+    train = np.flatnonzero((features.index["split"] == "train").to_numpy())
+    group_of = manifest.rows.set_index("image_id")["group"]
+    groups = group_of.loc[features.index["image_id"].iloc[train]].to_numpy()
+    weights = params.train.class_weights
+    return fit_svm(features.top[train], features.labels[train], groups, settings, params.seed, weights)
 
 
 def _write_model(out: Path, machine: Machine, base: dict[str, Any], manifest: Manifest, params: Params) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from graft.reporting.data import figures, findings, pictures
 from graft.reporting.data.quarantine import by_reason
 from graft.reporting.data.tables import PreparedData, copies, formats, legible, statistics, summarise, usable
 from graft.reporting.data.wording import abridged, amount, share
 from graft.reporting.svg import inline_svg
+from graft.reporting.templates import page_environment
 from graft.sections import Data
 from graft.storage import new_file, write_table
 
@@ -48,13 +47,7 @@ def render(data: PreparedData, gallery: pictures.Gallery) -> str:
         data: legible.
         gallery: from pictures.choose.
     """
-    environment = Environment(
-        loader=PackageLoader("graft", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"abridged": abridged, "amount": amount}
     environment.globals |= {"share": share}
     images = usable(data.images)
