@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -121,6 +122,39 @@ def test_all_steps_together_are_one_resampling():
     result = apply(image, Transformation(flip=True, rotation=0.07, zoom=0.8, down=0.1, right=-0.05), "constant")
     assert inside.mean() > 0.8
     assert np.abs(result - np.stack(planes, axis=-1))[inside].max() <= 0.501  # one rounding
+
+
+SCIPY_MODES = {"nearest": "nearest", "reflect": "reflect", "constant": "grid-constant"}
+
+
+@pytest.mark.parametrize("fill", ["nearest", "reflect", "constant"])
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4), (4, 4), (31, 17), (96, 96)])
+def test_pixels_and_edges_are_those_of_scipy(fill, shape):
+    """Also far outside of the image; where a value lies between two grey levels, either may be taken."""
+    image = noise(*shape)
+    strong = ranges(horizontal_flip=True, rotation=0.5, zoom=0.9, translation=0.9, contrast=0.9)
+    for view in range(1, 9):
+        drawn = draw("a", strong, 1, view)
+        matrix, offset = affine(drawn, *shape)
+        planes = [
+            ndimage.affine_transform(image[..., c].astype(float), matrix, offset, order=1, mode=SCIPY_MODES[fill])
+            for c in range(3)
+        ]
+        exact = np.stack(planes, axis=-1)
+        mean = exact.mean(axis=(0, 1))
+        exact = ((exact - mean) * drawn.contrast + mean).clip(0, 255)
+        assert np.abs(apply(image, drawn, fill) - exact).max() < 0.51
+
+
+def test_the_number_of_threads_changes_nothing():
+    images, settings = noise(4, 200, 200), ranges(**EVERYTHING)
+    threads = cv2.getNumThreads()
+    alone = views(images, list("abcd"), settings, 1, 1)
+    try:
+        cv2.setNumThreads(4)
+        np.testing.assert_array_equal(views(images, list("abcd"), settings, 1, 1), alone)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def test_the_chain_of_single_steps_differs_only_by_its_extra_resamplings():

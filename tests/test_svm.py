@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -45,6 +47,30 @@ def test_the_chosen_machine_predicts_as_plain_scikit_learn_with_its_parameters(b
     assert (best["C"], best["kernel"]) == (machine.choice["C"], machine.choice["kernel"])
 
 
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+@pytest.mark.parametrize("changes", [{}, {"max_rows": 100}, {"max_rows": 100, "approximation": "linear"}])
+def test_the_search_is_that_of_scikit_learn(blobs: Any, class_weights: str, changes: dict[str, Any]) -> None:
+    """Sharing a fold's scaling and kernel between candidates changes no score."""
+    features, labels, groups = blobs
+    rows = np.flatnonzero((labels != 0) | (groups < 30))  # one class is rarer
+    features, labels, groups = features[rows], labels[rows], groups[rows]
+    machine = fit_svm(features, labels, groups, svm(kernels=["rbf", "linear", "poly"], **changes), 1, class_weights)
+    pipeline = machine.model.calibrated_classifiers_[0].estimator
+    grid: dict[str, list[Any]] = {"svm__C": [0.1, 10.0], "svm__kernel": ["rbf", "linear", "poly"]}
+    if changes:
+        grid = {"svm__alpha": [1 / (c * len(features)) for c in (0.1, 10.0)]}
+    folds = list(StratifiedGroupKFold(3, shuffle=True, random_state=1).split(features, labels, groups))
+    scoring = {"none": "accuracy", "balanced": "balanced_accuracy"}[class_weights]
+    plain = GridSearchCV(pipeline, grid, cv=folds, scoring=scoring).fit(features, labels)
+    np.testing.assert_array_equal(machine.search["mean_accuracy"], plain.cv_results_["mean_test_score"])
+    np.testing.assert_allclose(machine.search["std_accuracy"], plain.cv_results_["std_test_score"])
+    best = machine.search.loc[plain.best_index_]
+    assert machine.choice == {name: best[name] for name in machine.choice}
+    calibrated = CalibratedClassifierCV(plain.best_estimator_, method="temperature", cv=folds, ensemble=False)
+    probabilities = calibrated.fit(features, labels).predict_proba(features)
+    np.testing.assert_allclose(machine.model.predict_proba(features), probabilities, rtol=1e-6, atol=1e-12)
+
+
 def test_views_of_an_image_are_never_in_two_folds() -> None:
     """Random labels on near-copies: with copies in other folds the search would report nearly 100 %."""
     random = np.random.default_rng(0)
@@ -83,7 +109,7 @@ def test_above_max_rows_no_kernel_matrix_is_built(blobs: Any, approximation: str
     features, labels, groups = blobs
     machine = fit_svm(features, labels, groups, svm(max_rows=100, approximation=approximation), seed=1)
     steps = [type(step).__name__ for _, step in machine.model.calibrated_classifiers_[0].estimator.steps]
-    assert steps == ["StandardScaler", *(["Nystroem"] if approximation == "nystroem" else []), "LinearSVC"]
+    assert steps == ["StandardScaler", *(["Nystroem"] if approximation == "nystroem" else []), "SGDClassifier"]
     assert list(machine.search.columns) == ["C", "mean_accuracy", "std_accuracy"]
     assert (machine.model.predict_proba(features).argmax(axis=1) == labels).mean() > 0.8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 ENOUGH = 10  # right, wrong and per class, below which a bootstrap has too little to draw from; see bootstrap_interval
 
@@ -135,7 +135,7 @@ STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 def _wilson_margins(accuracy: float, samples: int, confidence: float) -> tuple[float, float]:
     """What to add to an accuracy for the lower and the upper end of Wilson's score interval."""
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = float(ndtri((1 + confidence) / 2))
     scale = 1 + z * z / samples
     centre = (accuracy + z * z / (2 * samples)) / scale
     half = z / scale * float(np.sqrt(accuracy * (1 - accuracy) / samples + (z / (2 * samples)) ** 2))
