@@ -1,7 +1,11 @@
-"""Arrays of rows in `.npy` pieces: written in batches, memory-mapped, so no reader holds more than it asked for."""
+"""Arrays of rows in `.npy` pieces: written in batches and read row by row, so no reader holds more than it asked for.
+
+Pieces are read, not mapped: mapped pages would count as the memory of the process, and grow with the data.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,9 +76,10 @@ class Shards:
         self.dtype = np.dtype(header["dtype"])
         self._rows, self._shard_rows = int(header["rows"]), int(header["shard_rows"])
         shards = -(-self._rows // self._shard_rows)
-        self._maps = [self._map(folder / f"{name}-{index:05d}.npy", index) for index in range(shards)]
+        self._pieces = [self._piece(folder / f"{name}-{index:05d}.npy", index) for index in range(shards)]
 
-    def _map(self, path: Path, index: int) -> np.ndarray:
+    def _piece(self, path: Path, index: int) -> tuple[Path, int]:
+        """A shard and where its rows begin."""
         expected = (min(self._shard_rows, self._rows - index * self._shard_rows), *self.row_shape)
         try:
             shard = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -84,7 +89,7 @@ class Shards:
             raise ArtifactError(f"{path} is damaged: {error}") from None
         if shard.shape != expected or shard.dtype != self.dtype:
             raise ArtifactError(f"{path} must hold {self.dtype} {expected}, received {shard.dtype} {shard.shape}")
-        return shard
+        return path, shard.offset
 
     def __len__(self) -> int:
         return self._rows
@@ -97,8 +102,26 @@ class Shards:
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """A copy of the asked rows, in the asked order."""
         wanted = np.arange(self._rows)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self._rows):
+            raise IndexError(f"rows must be from 0 to {self._rows - 1}, received {wanted.min()} to {wanted.max()}")
         result = np.empty((len(wanted), *self.row_shape), self.dtype)
-        for index in np.unique(wanted // self._shard_rows):
-            here = wanted // self._shard_rows == index
-            result[here] = self._maps[index][wanted[here] - index * self._shard_rows]
+        pieces = wanted // self._shard_rows
+        for index in np.unique(pieces):
+            here = np.flatnonzero(pieces == index)
+            apart = np.flatnonzero((np.diff(here) != 1) | (np.diff(wanted[here]) != 1)) + 1
+            with open(self._pieces[index][0], "rb") as stream:
+                for run in np.split(here, apart):  # rows that follow each other are read at once
+                    first = wanted[run[0]] - index * self._shard_rows
+                    self._read(stream.fileno(), int(index), int(first), result[run[0] : run[-1] + 1])
         return result
+
+    def _read(self, descriptor: int, index: int, first: int, target: np.ndarray) -> None:
+        path, start = self._pieces[index]
+        bytes_wanted, buffer = target.nbytes, memoryview(target.data).cast("B")
+        start += first * (bytes_wanted // len(target))
+        done = 0
+        while done < bytes_wanted:
+            count = os.preadv(descriptor, [buffer[done:]], start + done)
+            if not count:
+                raise ArtifactError(f"{path} is damaged: it ends before row {first + len(target)}")
+            done += count
