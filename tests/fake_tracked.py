@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ MD5 = "0123456789abcdef0123456789abcdef.dir"
 TRACKING = Tracking(experiment="graft", registered_model="graft")
 
 
-def train(root: Path, params: Params, name: str, *, epochs: dict[str, int] | None = None) -> None:
+def train(
+    root: Path,
+    params: Params,
+    name: str,
+    *,
+    epochs: dict[str, int] | None = None,
+    candidates: Sequence[dict[str, Any]] = (),
+) -> None:
     """What a training stage and compare leave of one model; called again, it is another training."""
     kind = params.models()[name]
     backbone = None if kind == "baseline" else name.removesuffix("-svm")
@@ -45,8 +53,13 @@ def train(root: Path, params: Params, name: str, *, epochs: dict[str, int] | Non
         for _ in range(count):
             number += 1
             journal.epoch(number, phase, {"loss": 2 / number, "val_loss": 2.1 / number, "val_accuracy": 1 - 1 / number})
+    for candidate in candidates:
+        journal.candidate(candidate)
     journal.finish({"val_accuracy": 0.75}, {"train_seconds": 1.5})
     journal.move_to(root / "reports" / "runs" / name / "journal.jsonl")
+    if candidates:
+        rows = pd.DataFrame([{"name": candidate["name"]} for candidate in candidates])
+        write_table(root / "reports" / "runs" / name / "candidates.csv", rows)
     if kind == "svm":
         write_table(root / "reports" / "runs" / name / "search.csv", pd.DataFrame({"C": [1.0], "mean_accuracy": [0.7]}))
         (root / "models" / "source" / name.removesuffix("-svm")).mkdir(parents=True, exist_ok=True)
@@ -57,6 +70,27 @@ def train(root: Path, params: Params, name: str, *, epochs: dict[str, int] | Non
         path = root / "reports" / "figures" / name / f"{figure}.svg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><text y="20">{name} {figure}</text></svg>')
+
+
+def grid(count: int, *, chosen: int = 2, epochs: int = 3, phase: str = "frozen") -> list[dict[str, Any]]:
+    """Candidates that differ by their learning rate, numbered from one; the second epoch is each one's best."""
+    return [
+        {
+            "name": f"{'head' if phase == 'frozen' else 'tail'}-{number:02}",
+            "phase": phase,
+            "params": {"learning_rate": 0.5**number, "dropout": 0.0},
+            "history": [_epoch(number, epoch, phase) for epoch in range(1, epochs + 1)],
+            "chosen": number == chosen,
+        }
+        for number in range(1, count + 1)
+    ]
+
+
+def _epoch(number: int, epoch: int, phase: str) -> dict[str, Any]:
+    loss = number + abs(epoch - 2) / 4
+    accuracies = {"accuracy": 1 - 1 / (number + epoch), "val_accuracy": 1 / (number + epoch)}
+    losses = {"loss": loss / 2, "val_loss": loss}
+    return {"epoch": epoch, "phase": phase, **losses, **accuracies, "learning_rate": 0.5**number}
 
 
 def _phases(kind: str) -> dict[str, int]:
@@ -122,3 +156,15 @@ def finished_project(root: Path, params: Params, champion: str) -> None:
     for name in params.models():
         train(root, params, name)
     compare(root, params, champion)
+
+
+def change(params: Params, **paths: Any) -> Params:
+    """The params with other values at paths, in which two underscores stand for a dot."""
+    content = params.model_dump()
+    for path, value in paths.items():
+        *parents, last = path.split("__")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return Params.model_validate(content)

@@ -1,16 +1,15 @@
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import fake_tracked
+import fake_tracked as fake
 import pytest
 
 from graft import journal
 from graft.journal import Journal, lock_key, read_journal, run_key, work_folder
-from graft.storage import ArtifactError, write_json
+from graft.storage import ArtifactError
 
 HEADER = {
     "key": "k1",
@@ -35,6 +34,10 @@ def epoch(number, **metrics):
     return {"record": "epoch", "epoch": number, "phase": "frozen", "metrics": metrics or {"loss": 1.0}}
 
 
+def candidate(**changes):
+    return {"record": "candidate", "candidate": {**fake.grid(1)[0], **changes}}
+
+
 END = {"record": "end", "metrics": {"parameters": 3}, "timings": {"train_seconds": 1.5}, "ended": "2026-01-01T00:01:00"}
 
 
@@ -55,6 +58,41 @@ def test_a_finished_journal_reads_back_as_written(tmp_path):
     assert (record.metrics, record.timings, record.complete) == ({"parameters": 10.0}, {"train_seconds": 2.5}, True)
     assert not (tmp_path / "work").exists()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["journal.jsonl"]
+
+
+def test_candidates_read_back_as_written_between_epochs_or_after_them(tmp_path):
+    heads, tails = fake.grid(2), fake.grid(1, phase="unfrozen")
+    run = Journal.start(tmp_path, HEADER)
+    run.epoch(1, "frozen", {"loss": 0.5})
+    for head in heads:
+        run.candidate(head)
+    run.epoch(2, "unfrozen", {"loss": 0.25})
+    run.candidate(tails[0])
+    assert read_journal(tmp_path / "journal.jsonl").candidates == [*heads, *tails]  # before the run ends
+    run.finish({}, {})
+    record = read_journal(tmp_path / "journal.jsonl")
+    assert ([epoch["epoch"] for epoch in record.epochs], record.candidates) == ([1, 2], [*heads, *tails])
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("candidate") for line in lines] == [None, None, *heads, None, *tails, None]
+
+
+def test_a_candidate_that_is_none_is_refused_and_not_written(tmp_path):
+    run = Journal.start(tmp_path, HEADER)
+    (head,) = fake.grid(1)
+    with pytest.raises(ArtifactError, match=r"candidate 'head-01': phase: Field required"):
+        run.candidate({key: value for key, value in head.items() if key != "phase"})
+    with pytest.raises(ArtifactError, match=r"journal.jsonl: a record must be JSON"):
+        run.candidate({**head, "params": {"rate": float("nan")}})
+    run.candidate(head)
+    with pytest.raises(ArtifactError, match=r"names of candidates must differ, received 'head-01' again"):
+        run.candidate(head)
+    assert read_journal(tmp_path / "journal.jsonl").candidates == [head]
+
+
+def test_a_journal_from_before_there_were_candidates_has_none(tmp_path):
+    write(tmp_path / "journal.jsonl", start(), epoch(1), epoch(2), END)
+    record = read_journal(tmp_path / "journal.jsonl")
+    assert (record.candidates, record.complete) == ([], True)
 
 
 def test_every_line_is_readable_before_the_run_ends(tmp_path):
@@ -117,6 +155,11 @@ def test_a_torn_last_line_means_an_unfinished_run(tmp_path):
             r"journal.jsonl:2 is damaged: expected \['epoch', 'metrics', 'phase'\]",
         ),
         ([start(), {"record": "pause"}], r"journal.jsonl:2 is damaged"),
+        ([start(), candidate(), epoch(1), candidate(), epoch(1)], r"journal.jsonl:5: epochs must ascend, received 1"),
+        ([start(), epoch(1), END, candidate()], r"then epochs and candidates, .* received \[.*'end', 'candidate'\]"),
+        ([start(), epoch(1), candidate(chosen=1)], r"journal.jsonl:3 is damaged: chosen: .*boolean, received '1'"),
+        ([start(), {**candidate(), "name": "head-01"}], r"journal.jsonl:2 is damaged: expected \['candidate'\]"),
+        ([start(), {"record": "candidate", "candidate": []}], r"journal.jsonl:2 is damaged: .*received '\[\]'"),
         ([start(), ["epoch"], END], r"journal.jsonl:2 is damaged"),
     ],
 )
@@ -131,7 +174,9 @@ def test_a_line_that_is_not_json_is_named(tmp_path):
     damaged = (tmp_path / "journal.jsonl").read_text().splitlines()
     damaged[1] = damaged[1][:20] + "\x00" * 8
     (tmp_path / "journal.jsonl").write_text("\n".join(damaged) + "\n")
-    with pytest.raises(ArtifactError, match=r"journal.jsonl:2 is damaged: expected a start, epoch or end record"):
+    with pytest.raises(
+        ArtifactError, match=r"journal.jsonl:2 is damaged: expected a start, epoch, candidate or end record"
+    ):
         read_journal(tmp_path / "journal.jsonl")
     with pytest.raises(ArtifactError, match="is missing; `dvc repro` makes it"):
         read_journal(tmp_path / "absent.jsonl")
@@ -162,35 +207,6 @@ def test_unfinished_work_lies_under_dvc_root(tmp_path, monkeypatch):
     assert work_folder("k") == tmp_path / ".work" / "k"
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "original"))
     assert work_folder("k") == tmp_path / "original" / ".work" / "k"
-
-
-def origin(folder):
-    """What a run that starts now would say of the code."""
-    Journal.start(folder / "work", HEADER)
-    header = read_journal(folder / "work" / "journal.jsonl").header
-    return header["commit"], header["dirty"], header["experiment"]
-
-
-def test_the_code_is_recorded_with_the_start_and_dirty_by_more_than_what_repro_rewrites(tmp_path, monkeypatch):
-    root, out = tmp_path / "root", tmp_path / "out"
-    for folder in (root, out):
-        folder.mkdir()
-    monkeypatch.chdir(root)
-    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
-    assert origin(out) == (None, False, None)
-    for path in ("code.py", "dvc.lock", "reports/leaderboard.json"):
-        write_json(root / path, [])
-    commit = fake_tracked.commit(root)
-    assert re.fullmatch("[0-9a-f]{40}", commit)
-    write_json(root / "dvc.lock", {})
-    write_json(root / "reports" / "leaderboard.json", {})
-    write_json(root / "reports" / "new.json", {})
-    assert origin(out) == (commit, False, None)
-    write_json(root / "code.py", {})
-    monkeypatch.setenv("DVC_EXP_NAME", "brisk-fox")
-    assert origin(out) == (commit, True, "brisk-fox")
-    monkeypatch.setenv("PATH", "")
-    assert origin(out) == (None, False, "brisk-fox")
 
 
 PIPELINE = """\

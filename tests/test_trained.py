@@ -46,6 +46,18 @@ def test_params_are_flattened_and_later_phases_marked(root, params):
     assert "frozen_from_epoch" not in flat
 
 
+def test_a_grid_is_told_of_by_its_size_its_table_and_what_was_chosen(root, params):
+    before = fake.trained(root, params)[1]
+    assert "candidates" not in parameters(before.journal)
+    assert "graft.chosen" not in describe(before)
+    grids = [*fake.grid(3), *fake.grid(2, chosen=1, phase="unfrozen")]
+    fake.train(root, params, "vgg16", candidates=grids)
+    vgg16 = fake.trained(root, params)[1]
+    assert parameters(vgg16.journal)["candidates"] == "5"
+    assert describe(vgg16)["graft.chosen"] == "head-02, tail-01"
+    assert [path.name for path in vgg16.files] == ["journal.jsonl", "candidates.csv"]
+
+
 def test_what_is_not_known_is_not_said(root, params, monkeypatch):
     outside_git = describe(fake.trained(root, params)[0])
     assert not {"backbone", "git.dirty", "mlflow.source.git.commit", "dvc.experiment"} & set(outside_git)

@@ -9,19 +9,19 @@ import json
 import math
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from graft.candidate_records import checked_candidate
+from graft.origin import code_origin
 from graft.storage import ArtifactError, new_file
 
 SCHEMA = 1
 FILE_NAME = "journal.jsonl"
 HEADER_KEYS = ("key", "model", "kind", "backbone", "stage", "params")
-REWRITTEN = ("dvc.lock", "reports")  # by `dvc repro` itself, so their changes do not make a working tree dirty
 
 
 def run_key(stage: str, root: Path) -> str:
@@ -68,6 +68,7 @@ class Journal:
 
     def __init__(self, folder: Path, descriptor: int) -> None:
         self._folder, self._descriptor = folder, descriptor
+        self._candidates: set[str] = set()
 
     @classmethod
     def start(cls, folder: Path, header: Mapping[str, Any]) -> Journal:
@@ -87,7 +88,7 @@ class Journal:
             raise ArtifactError(f"a journal's header must have {sorted(HEADER_KEYS)}, received {sorted(header)}")
         journal = cls(folder, _open_alone(folder / FILE_NAME))
         os.ftruncate(journal._descriptor, 0)
-        journal._append({"record": "start", "schema": SCHEMA, **header, **_origin(), "started": _now()})
+        journal._append({"record": "start", "schema": SCHEMA, **header, **code_origin(), "started": _now()})
         return journal
 
     def epoch(self, epoch: int, phase: str, metrics: Mapping[str, float]) -> None:
@@ -98,6 +99,21 @@ class Journal:
         """
         metrics = _finite(metrics, f"epoch {epoch} ({phase})")
         self._append({"record": "epoch", "epoch": epoch, "phase": phase, "metrics": metrics})
+
+    def candidate(self, record: Mapping[str, Any]) -> None:
+        """Record one candidate of a grid, with all of its epochs.
+
+        Args:
+            record: as in checked_candidate; the name is the run's own, such as head-01.
+
+        Raises:
+            ArtifactError: a key is missing or unknown, a value of a wrong type or not finite, or the name is taken.
+        """
+        checked = checked_candidate(record, f"candidate {record.get('name')!r}")
+        if checked["name"] in self._candidates:
+            raise ArtifactError(f"names of candidates must differ, received {checked['name']!r} again")
+        self._append({"record": "candidate", "candidate": checked})
+        self._candidates.add(checked["name"])
 
     def finish(self, metrics: Mapping[str, float], timings: Mapping[str, float]) -> None:
         """Record the end of the run.
@@ -123,23 +139,6 @@ class Journal:
             raise ArtifactError(f"{self._folder / FILE_NAME}: a record must be JSON: {error}") from None
         os.write(self._descriptor, line.encode())
         os.fsync(self._descriptor)
-
-
-def _origin() -> dict[str, Any]:
-    """The state of the code in the working directory, which is a git work tree in `dvc exp run --temp`, too."""
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in REWRITTEN))),
-        "experiment": os.environ.get("DVC_EXP_NAME"),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _open_alone(path: Path) -> int:
@@ -177,6 +176,7 @@ class JournalRecord:
         header: HEADER_KEYS; of when the run started the git `commit` (None outside git), whether the working tree was
             `dirty` (but for what `dvc repro` rewrites), the DVC `experiment` (or None); `started` (ISO 8601, UTC).
         epochs: records with epoch (ascending), phase and metrics.
+        candidates: of its grids, as in checked_candidate, in the order in which they were recorded.
         metrics: of the finished run; empty while it is not.
         timings: seconds by name; empty while it is not finished.
         ended: ISO 8601, UTC; empty while it is not finished.
@@ -184,6 +184,7 @@ class JournalRecord:
 
     header: dict[str, Any]
     epochs: list[dict[str, Any]]
+    candidates: list[dict[str, Any]]
     metrics: dict[str, float]
     timings: dict[str, float]
     ended: str
@@ -207,22 +208,31 @@ def read_journal(path: Path) -> JournalRecord:
     records = [_record(line, f"{path}:{number}") for number, line in enumerate(text.split("\n")[:-1], start=1)]
     kinds = [record["record"] for record in records]
     has_end = kinds[-1:] == ["end"]
-    if kinds != ["start", *["epoch"] * (len(kinds) - 1 - has_end), *["end"] * has_end]:
-        raise ArtifactError(f"{path} must hold one start, then epochs, then at most one end, received {kinds}")
-    header, epochs = records[0], records[1 : len(records) - has_end]
-    for number, (before, after) in enumerate(itertools.pairwise(epochs), start=3):
+    if kinds[:1] != ["start"] or not set(kinds[1 : len(kinds) - has_end]) <= {"epoch", "candidate"}:
+        raise ArtifactError(
+            f"{path} must hold one start, then epochs and candidates, then at most one end, received {kinds}"
+        )
+    epochs = {number: record for number, record in enumerate(records, start=1) if record["record"] == "epoch"}
+    for (_, before), (number, after) in itertools.pairwise(epochs.items()):
         if after["epoch"] <= before["epoch"]:
             raise ArtifactError(
                 f"{path}:{number}: epochs must ascend, received {after['epoch']} after {before['epoch']}"
             )
     end: dict[str, Any] = records[-1] if has_end else {"metrics": {}, "timings": {}, "ended": ""}
-    epochs = [_without(record) for record in epochs]
-    return JournalRecord(_without(header, "schema"), epochs, end["metrics"], end["timings"], end["ended"])
+    return JournalRecord(
+        header=_without(records[0], "schema"),
+        epochs=[_without(record) for record in epochs.values()],
+        candidates=[record["candidate"] for record in records if record["record"] == "candidate"],
+        metrics=end["metrics"],
+        timings=end["timings"],
+        ended=end["ended"],
+    )
 
 
 _FIELDS = {
     "start": {"schema", *HEADER_KEYS, "commit", "dirty", "experiment", "started"},
     "epoch": {"epoch", "phase", "metrics"},
+    "candidate": {"candidate"},
     "end": {"metrics", "timings", "ended"},
 }
 
@@ -233,12 +243,14 @@ def _record(line: str, where: str) -> dict[str, Any]:
         expected = _FIELDS[record["record"]]
     except (ValueError, TypeError, KeyError):
         raise ArtifactError(
-            f"{where} is damaged: expected a start, epoch or end record, received {line[:80]!r}"
+            f"{where} is damaged: expected a start, epoch, candidate or end record, received {line[:80]!r}"
         ) from None
     if set(record) - {"record"} != expected:
         raise ArtifactError(f"{where} is damaged: expected {sorted(expected)}, received {sorted(record)}")
     if record["record"] == "start" and record["schema"] != SCHEMA:
         raise ArtifactError(f"{where}: journals of schema {SCHEMA} can be read, received {record['schema']!r}")
+    if record["record"] == "candidate":
+        record["candidate"] = checked_candidate(record["candidate"], f"{where} is damaged")
     return record
 
 

@@ -1,4 +1,4 @@
-"""Journals to MLflow: one run for each trained model, however often it is told so. The only module that imports mlflow.
+"""Journals to MLflow: one run for each trained model, however often it is told so.
 
 A run is known by its journal's key: the same command, params and inputs are the same run, also where a stage was forced
 to run again. Its tag graft.state says whether the project still has it: `current`,
@@ -9,24 +9,24 @@ that ran in a copy of the project. Projects that share a server therefore need M
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read while mlflow is imported
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its own 7 keep a person waiting for minutes
+from graft.mlflow_server import (  # first: it settles what mlflow reads while it is imported
+    UnreachableError,
+    connect,
+    default_tracking_uri,
+    reachable,
+    shown,
+)
 
+# isort: split
 import mlflow
-import requests
 from mlflow import MlflowClient
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
@@ -35,18 +35,15 @@ from mlflow.exceptions import MlflowException
 
 from graft import serving
 from graft.artifacts import read_manifest
-from graft.errors import GraftError
+from graft.nested_runs import delete_candidates, log_candidates, tag_candidates
 from graft.sections import Tracking
 from graft.trained import Project, TrainedModel, alone, describe, digest, parameters
 
+__all__ = ["Published", "UnreachableError", "default_tracking_uri", "publish"]
+
 KEY, STATE, FIGURES = "graft.key", "graft.state", "graft.figures"
 CHAMPION = "champion"  # tag of the run and alias of the registered model
-FIRST_TIMEOUT = 5  # seconds to wait for a server's first answer
 DIGEST_LENGTH = 36  # the longest that MLflow takes of a data set
-
-
-class UnreachableError(GraftError):
-    """The tracking server does not answer."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,6 @@ class Published:
     uri: str
 
 
-def default_tracking_uri(root: Path) -> str:
-    """A database in the project, by an absolute path, since experiments run in other working directories."""
-    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
 def publish(models: Sequence[TrainedModel], settings: Tracking, project: Project) -> Published:
     """Bring MLflow up to date with the models; what is there and right is left alone.
 
@@ -71,8 +63,8 @@ def publish(models: Sequence[TrainedModel], settings: Tracking, project: Project
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project.root)
     new, champion, version = 0, None, None
-    with alone(project.root), _reachable(uri):
-        client, experiment = _connect(uri, settings.experiment, project.root)
+    with alone(project.root), reachable(uri):
+        client, experiment = connect(uri, settings.experiment, project.root)
         current = _current_runs(client, experiment)
         for model in models:
             run = current.pop(model.key, None) or _finished_run(client, experiment, model)
@@ -85,49 +77,12 @@ def publish(models: Sequence[TrainedModel], settings: Tracking, project: Project
         if not project.detached:
             _retire(client, current.values(), {model.name for model in models}, project.listed)
             version = champion and _register_champion(client, settings.registered_model, champion)
-    return Published(new, version, _shown(uri))
-
-
-def _shown(uri: str) -> str:
-    """The address without a password."""
-    return re.sub(r"^(https?://)[^/@]*@", r"\1", uri)
-
-
-@contextmanager
-def _reachable(uri: str) -> Iterator[None]:
-    """Tell a server that does not answer from one that refuses."""
-    silence = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
-    try:
-        yield
-    except (MlflowException, requests.RequestException) as error:
-        absent = getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE"  # a proxy answers for it
-        if absent or any(isinstance(cause, silence) for cause in (error, error.__cause__, error.__context__)):
-            raise UnreachableError(f"no answer from MLflow at {_shown(uri)}") from error
-        raise
-
-
-def _connect(uri: str, name: str, root: Path) -> tuple[MlflowClient, str]:
-    """A client, and the id of the experiment, made where it is missing."""
-    for logger in ("mlflow", "alembic"):
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient(uri)
-    patience = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(FIRST_TIMEOUT))
-    try:
-        experiment = client.get_experiment_by_name(name)
-    finally:
-        if patience is None:  # a large model takes longer to upload
-            del os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
-    if experiment is not None:
-        return client, experiment.experiment_id
-    artifacts = str(root.resolve() / "mlartifacts") if uri == default_tracking_uri(root) else None
-    return client, client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    return Published(new, version, shown(uri))
 
 
 def _current_runs(client: MlflowClient, experiment: str) -> dict[str, Run]:
     """The runs that the project had at the last call, by key."""
-    runs = client.search_runs([experiment], f"tags.`{STATE}` = 'current'")
+    runs = client.search_runs([experiment], f"tags.`{STATE}` = 'current' and tags.`{KEY}` != ''")  # of models alone
     return {run.data.tags[KEY]: run for run in _finished(client, runs)}
 
 
@@ -146,6 +101,7 @@ def _finished(client: MlflowClient, runs: Iterable[Run]) -> list[Run]:
             continue
         for model in _logged_models(run):
             client.delete_logged_model(model)
+        delete_candidates(client, run)
         client.delete_run(run.info.run_id)
     return whole
 
@@ -157,8 +113,9 @@ def _logged_models(run: Run) -> list[str]:
 def _publish_run(client: MlflowClient, experiment: str, model: TrainedModel, project: Project) -> Run:
     """A new run with everything; FINISHED only at the end, by which an interrupted call is known."""
     started, ended = (_milliseconds(moment) for moment in (model.journal.header["started"], model.journal.ended))
-    tags = {KEY: model.key, STATE: "experiment" if project.detached else "current", **_changing_tags(model)}
-    run = client.create_run(experiment, started, tags | describe(model), model.name)
+    state = {STATE: "experiment" if project.detached else "current"}
+    tags = {KEY: model.key, **state, **_changing_tags(model), **describe(model)}
+    run = client.create_run(experiment, started, tags, model.name)
     run_id = run.info.run_id
     metrics = [Metric(name, value, ended, 0) for name, value in model.metrics.items()]
     metrics += [
@@ -174,6 +131,7 @@ def _publish_run(client: MlflowClient, experiment: str, model: TrainedModel, pro
         client.log_artifact(run_id, str(path), "data")
     _log_figures(client, run_id, model)
     _log_model(experiment, run_id, model)
+    log_candidates(client, run, model, ended, state)
     client.set_terminated(run_id, "FINISHED", end_time=ended)
     return client.get_run(run_id)
 
@@ -222,6 +180,8 @@ def _refresh_run(client: MlflowClient, run: Run, model: TrainedModel) -> None:
     run_id, now = run.info.run_id, int(time.time() * 1000)
     tags = {STATE: "current", **_changing_tags(model)}
     outdated = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
+    if STATE in outdated:
+        tag_candidates(client, run, {STATE: "current"})
     if FIGURES in outdated:
         _log_figures(client, run_id, model)
     metrics = [
@@ -239,6 +199,7 @@ def _retire(client: MlflowClient, runs: Iterable[Run], trained: set[str], listed
         name = run.data.tags["model"]
         if name in trained or name not in listed:
             state = "superseded" if name in listed else "removed"
+            tag_candidates(client, run, {STATE: state})
             client.log_batch(run.info.run_id, tags=[RunTag(STATE, state), RunTag(CHAMPION, "false")])
 
 

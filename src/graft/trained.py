@@ -18,6 +18,8 @@ from graft.journal import JournalRecord, project_root, read_journal
 from graft.params import Params
 from graft.storage import ArtifactError, read_json
 
+SEARCHES = ("candidates.csv", "search.csv")  # what a run that searched tells of it: heads and tails, an SVM's C
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -134,7 +136,7 @@ def _read_model(
         champion=row["champion"],
         folder=models / row["model"],
         source=models / "source" / header["backbone"] if header["kind"] == "svm" else None,
-        files=[run / "journal.jsonl", *sorted(run.glob("search.csv"))],
+        files=[run / "journal.jsonl", *(path for name in SEARCHES if (path := run / name).exists())],
         figures=sorted(figures.glob("*")),
         inputs=_data_hashes(stages.get(header["stage"], {})),
     )
@@ -161,27 +163,29 @@ def describe(model: TrainedModel) -> dict[str, str]:
         "mlflow.source.git.commit": header["commit"],
         "mlflow.source.name": header["stage"],
         "dvc.experiment": header["experiment"],
+        "graft.chosen": ", ".join(one["name"] for one in model.journal.candidates if one["chosen"]) or None,
         **{f"dvc.md5.{path}": md5 for path, md5 in model.inputs.items()},
     }
     return {name: value for name, value in facts.items() if value is not None}
 
 
 def parameters(journal: JournalRecord) -> dict[str, str]:
-    """The params under dotted names, and the first epoch of each later phase, such as unfrozen_from_epoch."""
+    """The params under dotted names, the first epoch of later phases (unfrozen_from_epoch), how many candidates."""
     starts: dict[str, str] = {}
     for epoch in journal.epochs:
         starts.setdefault(f"{epoch['phase']}_from_epoch", str(epoch["epoch"]))
-    return _flat(journal.header["params"]) | dict(list(starts.items())[1:])
+    candidates = {"candidates": str(len(journal.candidates))} if journal.candidates else {}
+    return flat(journal.header["params"]) | dict(list(starts.items())[1:]) | candidates
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Text stays as it is; numbers, lists and the like are written as JSON."""
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested values under dotted names: text stays as it is; numbers, lists and the like are written as JSON."""
     if not isinstance(value, Mapping):
         return {prefix: value if isinstance(value, str) else json.dumps(value)}
-    flat: dict[str, str] = {}
+    leaves: dict[str, str] = {}
     for name, item in value.items():
-        flat |= _flat(item, f"{prefix}.{name}" if prefix else name)
-    return flat
+        leaves |= flat(item, f"{prefix}.{name}" if prefix else name)
+    return leaves
 
 
 def digest(paths: Sequence[Path]) -> str:
