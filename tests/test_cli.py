@@ -35,7 +35,7 @@ def test_init_without_a_folder_says_what_is_wanted(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "check-lock", "cv", "init", "track", "ui"])
+@pytest.mark.parametrize("command", ["check", "check-lock", "cv", "init", "plan", "track", "ui"])
 def test_help_names_every_command(command: str) -> None:
     assert command in graft("--help").stdout
 

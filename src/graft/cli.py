@@ -12,7 +12,7 @@ import typer
 
 from graft.errors import GraftError
 from graft.params import load_params
-from graft.stages import PARAMS_FILE, ParamsFile
+from graft.stages import PARAMS_FILE, ParamsFile, feature_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -30,6 +30,18 @@ def check(params: ParamsFile = PARAMS_FILE) -> None:
     loaded = load_params(params)
     check_before_training(loaded)
     typer.echo(f"check: {params} describes {len(loaded.models())} models and can be run")
+
+
+@app.command()
+def plan(params: ParamsFile = PARAMS_FILE) -> None:
+    """Say what a run will compute, reuse and keep for each backbone, and how long that takes, before it starts."""
+    from graft.explain import explain
+    from graft.reuse import Places
+
+    data = Path("data")
+    places = Places(data / "prepared", data / "augmented", Path("models/source"), Path("dvc.lock"), feature_store())
+    for text in explain(load_params(params), places):
+        typer.echo(text)
 
 
 @app.command("check-lock")
