@@ -41,3 +41,33 @@ def test_pooling_by_hand() -> None:
         for kind in ("flatten", "avg", "max")
     }
     assert results == {"flatten": [1, 2, 3, 6], "avg": [2, 4], "max": [3, 6]}
+
+
+def test_a_head_with_hidden_units_by_hand() -> None:
+    """Without dropout at work: softmax(relu(x W + b) V + c)."""
+    head = networks.build_head(3, 2, dropout=0.5, hidden_units=4, seed=1)
+    assert [layer.name for layer in head.layers] == ["features", "dropout", "hidden", "hidden_dropout", "classes"]
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    w, b, v, c = head.get_weights()
+    logits = np.maximum(x @ w + b, 0) @ v + c
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(head.predict_on_batch(x), expected, rtol=1e-5)
+
+
+def test_weights_and_masks_follow_the_seed_and_the_step_alone() -> None:
+    """Whatever was built, drawn or trained before; and anew after seed_dropout."""
+    import keras
+
+    x, seen = np.ones((2, 8), "float32"), []
+    for number in (1, 2):
+        keras.utils.set_random_seed(number)
+        networks.build_head(5, 2, dropout=0.5)(x[:, :5], training=True)
+        head = networks.build_head(8, 2, dropout=0.5, hidden_units=16, seed=3)
+        steps = [head(x, training=True).numpy() for _ in range(3)]
+        networks.seed_dropout(head, 3)
+        seen.append([*head.get_weights(), *steps, head(x, training=True).numpy()])
+    for one, other in zip(*seen, strict=True):
+        np.testing.assert_array_equal(one, other)
+    first, second, _, again = seen[0][-4:]
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, again)

@@ -97,7 +97,7 @@ def save_machine(folder, source):
     """An SVM on a base of one convolution."""
     import keras
 
-    from graft.features import load_extractor
+    from graft.extraction import load_extractor
     from graft.sections import Svm
     from graft.svm import fit_svm, save_svm
     from graft.weights import save_base

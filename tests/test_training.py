@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from graft import runtime
+from graft.batches import Rows, resident, training_batches
 from graft.sections import Optimisation
 from graft.shards import Shards, ShardWriter
-from graft.training import Phase, Rows, TrainingError, build_optimizer, class_weights, fit_phase, training_batches
+from graft.training import build_optimizer, class_weights, fit_phase
+from graft.trials import Phase, TrainingError
 
 SETTINGS = {
     "epochs": 3, "learning_rate": 0.1, "batch_size": 4, "patience": 5, "optimizer": "sgd", "weight_decay": 0.0,
@@ -37,32 +39,41 @@ def rows(inputs: Shards) -> Rows:
     return Rows(inputs, [np.arange(10), np.arange(10, 20)], np.arange(10) % 3)
 
 
-def epoch(batches: Any, steps: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    parts = [next(batches) for _ in range(steps)]
+def epoch(rows: Rows, number: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    parts = list(training_batches(rows, classes=3, batch_size=4, seed=seed, epoch=number))
+    assert [len(x) for x, _ in parts] == [4, 4, 2]
     return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
 
 
 def test_every_epoch_holds_each_image_once_with_its_own_label(rows: Rows) -> None:
-    batches = training_batches(rows, classes=3, batch_size=4, seed=1)
-    for _ in range(4):
-        x, y = epoch(batches)
+    for number in range(4):
+        x, y = epoch(rows, number)
         image = (x[:, 0] % 1000).astype(int)
         assert sorted(image) == list(range(10))
         assert (y.argmax(axis=1) == image % 3).all()
 
 
 def test_epochs_take_turns_at_the_views(rows: Rows) -> None:
-    batches = training_batches(rows, classes=3, batch_size=4, seed=1)
-    views = [set((epoch(batches)[0][:, 0] >= 1000).tolist()) for _ in range(4)]
+    views = [set((epoch(rows, number)[0][:, 0] >= 1000).tolist()) for number in range(4)]
     assert views == [{False}, {True}, {False}, {True}]
 
 
 def test_the_order_follows_the_seed_and_differs_between_epochs(rows: Rows) -> None:
-    one, same, other = (training_batches(rows, classes=3, batch_size=4, seed=seed) for seed in (1, 1, 2))
-    first, first_again, first_other = epoch(one)[0], epoch(same)[0], epoch(other)[0]
-    np.testing.assert_array_equal(first, first_again)
-    assert (first != first_other).any()
-    assert (epoch(one)[0][:, 0] - 1000 != first[:, 0]).any()
+    first = epoch(rows, 0)[0]
+    np.testing.assert_array_equal(first, epoch(rows, 0)[0])
+    assert (first != epoch(rows, 0, seed=2)[0]).any()
+    assert (epoch(rows, 1)[0][:, 0] - 1000 != first[:, 0]).any()
+
+
+def test_rows_in_memory_are_the_same_rows_and_many_stay_where_they_are(rows: Rows) -> None:
+    held = resident(rows.inputs)
+    assert held is not rows.inputs
+    assert (len(held), held.row_shape, held.dtype) == (20, (2,), np.float32)
+    chosen = np.array([11, 3, 3])
+    np.testing.assert_array_equal(held[chosen], rows.inputs[chosen])
+    np.testing.assert_array_equal(held[2:5], rows.inputs[2:5])
+    assert resident(rows.inputs, most=20 * 2 * 4 - 1) is rows.inputs
+    assert resident(held) is held
 
 
 def dense(classes: int = 3) -> Any:
@@ -89,11 +100,10 @@ def test_fit_equals_plain_keras_on_the_same_batches(rows: Rows) -> None:
     import keras
 
     plain.compile(keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True), "categorical_crossentropy")
-    batches = training_batches(rows, classes=3, batch_size=4, seed=1)
     losses = []
-    for _ in range(3):
-        for _ in range(3):
-            plain.train_on_batch(*next(batches))
+    for number in range(3):
+        for batch in training_batches(rows, classes=3, batch_size=4, seed=1, epoch=number):
+            plain.train_on_batch(*batch)
         losses.append(plain.evaluate(rows.inputs[np.arange(10)], np.eye(3)[rows.labels], verbose=0))
     assert losses == sorted(losses, reverse=True)  # else fit_phase would rightly go back to an earlier epoch
     for mine, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
@@ -115,9 +125,7 @@ def test_weighted_fit_equals_plain_keras_with_sample_weights(rows: Rows) -> None
     fit(model, Rows(rows.inputs, rows.views[:1], rows.labels, weights), optimisation(epochs=1))
     fit(unweighted, Rows(rows.inputs, rows.views[:1], rows.labels), optimisation(epochs=1))
     plain.compile(keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True), "categorical_crossentropy")
-    batches = training_batches(Rows(rows.inputs, rows.views[:1], rows.labels), classes=3, batch_size=4, seed=1)
-    for _ in range(3):
-        x, y = next(batches)
+    for x, y in training_batches(Rows(rows.inputs, rows.views[:1], rows.labels), 3, batch_size=4, seed=1, epoch=0):
         plain.train_on_batch(x, y, sample_weight=np.array([weights[number] for number in y.argmax(axis=1)]))
     for mine, theirs, others in zip(model.get_weights(), plain.get_weights(), unweighted.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5)

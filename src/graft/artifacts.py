@@ -1,4 +1,4 @@
-"""What crosses stages: the manifest, views, features and predictions, each checked on load.
+"""What crosses stages: the manifest, views and predictions, each checked on load (features: feature_sets.py).
 
 A folder of images or activations is an index (Parquet) beside a sharded array, row i of the one describing row i of
 the other.
@@ -89,10 +89,15 @@ def read_images(folder: Path, rows: int) -> Shards:
     Raises:
         ArtifactError: images and index do not belong together.
     """
-    return _read_rows(folder, "images", rows)
+    return read_rows(folder, "images", rows)
 
 
-def _read_rows(folder: Path, name: str, rows: int) -> Shards:
+def read_rows(folder: Path, name: str, rows: int) -> Shards:
+    """A sharded array of a folder whose index has so many rows.
+
+    Raises:
+        ArtifactError: array and index do not belong together.
+    """
     shards = Shards(folder, name)
     if len(shards) != rows:
         raise ArtifactError(f"{folder}: {name} has {len(shards)} rows, its index has {rows}")
@@ -118,53 +123,6 @@ def read_views(folder: Path, manifest: Manifest) -> pd.DataFrame:
 def view_rows(views: pd.DataFrame) -> list[np.ndarray]:
     """Row numbers of each view in an index of augmented images, in manifest order."""
     return [np.flatnonzero((views["view"] == view).to_numpy()) for view in range(int(views["view"].max()) + 1)]
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """Activations of a frozen base.
-
-    Attributes:
-        index: image_id, split, label and view of each row: first every image in manifest order (view 0), then the
-            further views of the training images, view after view, each in manifest order.
-        top: pooled activations of the base's end, of shape (n, features).
-        cut: activations at `frozen_until`, of shape (n, height, width, channels); None where the base is not cut.
-        classes: class names in the order of the class numbers.
-    """
-
-    index: pd.DataFrame
-    top: Shards
-    cut: Shards | None
-    classes: tuple[str, ...]
-
-    def positions(self, split: str, view: int = 0) -> np.ndarray:
-        """Row numbers of one view of a split, in manifest order."""
-        return np.flatnonzero(((self.index["split"] == split) & (self.index["view"] == view)).to_numpy())
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Class numbers of shape (n,), in index order."""
-        return class_numbers(self.index["label"], self.classes)
-
-    @property
-    def views(self) -> int:
-        """Views of each training image."""
-        return int(self.index["view"].max()) + 1
-
-
-def read_features(folder: Path, manifest: Manifest) -> FeatureSet:
-    """Read and check the features of a manifest's images.
-
-    Raises:
-        ArtifactError: a file is missing or damaged, or rows, index and manifest do not belong together.
-    """
-    index = read_table(folder / "index.parquet", ("image_id", "split", "label", "view"))
-    columns = ["image_id", "split", "label"]
-    first = index[columns].head(len(manifest.rows))
-    if first.to_numpy().tolist() != manifest.rows[columns].to_numpy().tolist():
-        raise ArtifactError(f"{folder} does not hold the features of this manifest's images; rerun features")
-    cut = _read_rows(folder, "cut", len(index)) if (folder / "cut.json").exists() else None
-    return FeatureSet(index, _read_rows(folder, "top", len(index)), cut, manifest.classes)
 
 
 @dataclass(frozen=True)

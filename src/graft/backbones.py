@@ -151,7 +151,7 @@ def file_base(base: Base) -> keras.Model:
 def legal_cuts(model: keras.Model) -> list[str]:
     """The layers after which exactly one tensor goes on, in order: where trunk and tail can be parted.
 
-    The input and the last layer are not among them, since one side would be empty.
+    The last layer is not among them, nor is one before the first weights, since one side would have nothing to learn.
     """
     layers = model.get_config()["layers"]
     position = {layer["config"]["name"]: index for index, layer in enumerate(layers)}
@@ -159,9 +159,10 @@ def legal_cuts(model: keras.Model) -> list[str]:
     for index, layer in enumerate(layers):
         for source in _sources(layer["inbound_nodes"]):
             last_use[position[source]] = index
+    weighted = min(position[layer.name] for layer in model.layers if layer.weights)
     cuts, open_until = [], 0  # the furthest reader of anything made before the layer at hand
     for index, layer in enumerate(layers[:-1]):
-        if index and open_until <= index:
+        if index >= weighted and open_until <= index:
             cuts.append(layer["config"]["name"])
         open_until = max(open_until, last_use[index])
     return cuts
@@ -208,11 +209,22 @@ def cut(model: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
     Raises:
         BackboneError: as check_cut.
     """
+    return part(model, None, layer, "trunk"), part(model, layer, None, "tail")
+
+
+def part(model: keras.Model, after: str | None, until: str | None, name: str) -> keras.Model:
+    """The layers after one (None: from the images on) up to and with another (None: to the end), sharing weights.
+
+    Raises:
+        BackboneError: as check_cut.
+    """
     import keras
 
-    check_cut(model, layer)
-    tensor = model.get_layer(layer).output
-    return keras.Model(model.input, tensor, name="trunk"), keras.Model(tensor, model.output, name="tail")
+    for layer in filter(None, (after, until)):
+        check_cut(model, layer)
+    start = model.input if after is None else model.get_layer(after).output
+    end = model.output if until is None else model.get_layer(until).output
+    return keras.Model(start, end, name=name)
 
 
 def freeze_batch_normalization(model: keras.Model) -> None:

@@ -1,9 +1,11 @@
-"""What a frozen base makes of every image and view, computed once."""
+"""What a frozen base makes of every image and view: looked up in the store, computed where it is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,94 +13,180 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from graft import backbones, networks
-from graft.artifacts import Manifest
+from graft.costs import multiply_adds
+from graft.feature_sets import IMAGE, PLAN, ROWS, TOP, Rows, Selected
+from graft.frozen_bases import FrozenBase
 from graft.inference import apply_model
-from graft.shards import Shards, ShardWriter
-from graft.storage import write_table
-from graft.weights import load_base
+from graft.shards import ShardWriter
+from graft.storage import ArtifactError, write_json, write_table
+from graft.store import FeatureStore, Space, view_keys
 
 if TYPE_CHECKING:
     import keras
 
+CHUNK_BYTES = 2**25  # copied at a time from the store to the outputs
 
-def build_extractor(
-    base: keras.Model, *, application: str, input_size: int, image_size: int, pooling: str, frozen_until: str
-) -> keras.Model:
-    """RGB 0..255 (n, image_size, image_size, 3) to [top] or, where the base is cut, [top, cut].
 
-    top: pooled activations (n, features). cut: activations at frozen_until (n, h, w, c).
-    BatchNormalization and dropout are in inference mode, so that every output depends on its own image alone.
+@dataclass(frozen=True)
+class Extraction:
+    """What a call of write_features did.
+
+    Attributes:
+        computed: distinct views for which some point had to be computed.
+        reused: distinct views that the store had at every stored point.
+        multiply_adds: of what was computed.
+        seconds: spent in the frozen base, reading and writing included.
     """
-    import keras
 
-    images = networks.image_input(image_size)
-    pixels = networks.base_input(images, application, input_size)
-    if frozen_until == "none":
-        return keras.Model(images, [networks.pool(base(pixels, training=False), pooling)], name="extractor")
-    trunk, tail = backbones.cut(base, frozen_until)
-    at_cut = trunk(pixels, training=False)
-    return keras.Model(images, [networks.pool(tail(at_cut, training=False), pooling), at_cut], name="extractor")
-
-
-def feature_index(manifest: Manifest, views: pd.DataFrame) -> pd.DataFrame:
-    """The order of a features folder: every image in manifest order, then the further views of the training images."""
-    columns = ["image_id", "split", "label"]
-    first = manifest.rows[columns].assign(view=0)
-    further = views[views["view"] > 0].merge(manifest.rows[columns], on="image_id", how="left", validate="many_to_one")
-    return pd.concat([first, further[[*columns, "view"]]], ignore_index=True)
+    computed: int
+    reused: int
+    multiply_adds: int
+    seconds: float
 
 
 def write_features(
     folder: Path,
-    extractor: keras.Model,
-    manifest: Manifest,
-    images: Shards,
-    views: pd.DataFrame,
-    augmented: Shards,
-    batch_size: int,
-) -> int:
-    """Extract every image and further view into a folder of shards; returns the number of rows.
+    base: FrozenBase,
+    plan: Mapping[str, Any],
+    index: pd.DataFrame,
+    pixels: Rows,
+    store: FeatureStore,
+) -> Extraction:
+    """Write the rows of a plan's stored points into a folder of shards, in the order of the index.
 
-    Memory holds one batch and one unwritten shard at a time, however many images there are.
-    """
-    names = ["top", "cut"][: len(extractor.outputs)]
-    index = feature_index(manifest, views)
-    parts = ((images, np.arange(len(images))), (augmented, np.flatnonzero((views["view"] > 0).to_numpy())))
-    with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=len(index), desc="features", unit="image", disable=None))
-        writers = [
-            stack.enter_context(ShardWriter(folder, name, tuple(output.shape[1:]), np.float32))
-            for name, output in zip(names, extractor.outputs, strict=True)
-        ]
-        for inputs, rows in parts:
-            for outputs in apply_model(extractor, inputs, rows, batch_size):
-                for writer, output in zip(writers, outputs, strict=True):
-                    writer.append(output)
-                bar.update(len(outputs[0]))
-    write_table(folder / "index.parquet", index)
-    return len(index)
-
-
-def load_extractor(description: dict[str, Any], source: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The frozen base that an SVM stands on, as a function of images.
+    The bytes written are the same whatever the store held. Memory holds a batch and an unwritten piece of the store,
+    however many images there are.
 
     Args:
-        description: base.json of the SVM's model folder.
-        source: folder of the base's weights (models/source/<backbone>).
+        folder: to write into.
+        base: makes the rows.
+        plan: as planning.Plan.to_json; its `stored` names the points.
+        index: one line per row, as feature_sets.feature_index.
+        pixels: behind the index.
+        store: is asked first, and given what it lacks.
+    """
+    keys = view_keys(pixels, base.row.features.batch_size)
+    spaces = {point: base.space(store, point) for point in plan["stored"]}
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        for space in sorted(spaces.values(), key=lambda space: space.folder.name):  # so that no two wait for each other
+            stack.enter_context(space.locked())
+        computed, spent = _complete(base, spaces, keys, pixels, store)
+    seconds = time.perf_counter() - started
+    for point, space in spaces.items():
+        _copy(folder, point, space.rows(keys), base.row_shape(point))
+    write_table(folder / ROWS, index)
+    write_json(folder / PLAN, plan)
+    reused = len(np.unique(keys, axis=0)) - computed if spaces else 0
+    return Extraction(computed, reused, spent, seconds)
 
-    Returns:
-        RGB 0..255 (n, image_size, image_size, 3) to top activations (n, features), padded to the batch of training.
+
+def _copy(folder: Path, point: str, rows: Rows, row_shape: tuple[int, ...]) -> None:
+    row_bytes = int(np.prod(row_shape)) * np.dtype(rows.dtype).itemsize
+    step = max(1, CHUNK_BYTES // row_bytes)
+    with ShardWriter(folder, point, row_shape, rows.dtype) as writer:
+        for start in range(0, len(rows), step):
+            writer.append(rows[start : start + step])
+
+
+def _complete(
+    base: FrozenBase, spaces: Mapping[str, Space], keys: np.ndarray, pixels: Rows, store: FeatureStore
+) -> tuple[int, int]:
+    """Compute what the spaces lack; returns for how many distinct keys that was, and in how many multiply-adds."""
+    distinct, positions = np.unique(keys, axis=0, return_index=True)  # equal pixels are computed once
+    lacking = {point: ~space.find(distinct) for point, space in spaces.items()}
+    wanted = np.flatnonzero(np.any(list(lacking.values()), axis=0)) if lacking else np.empty(0, int)
+    starts = _starts(base, store) if len(wanted) else {}
+    held = {layer: space.find(distinct) for layer, space in starts.items()}
+    spent = 0
+    with tqdm(total=len(wanted), desc="features", unit="view", disable=None) as bar:
+        for start, ends, chosen in _groups(base.depth, lacking, held, wanted):
+            batch_keys = distinct[chosen]
+            views = Selected(pixels, positions[chosen])
+            source = starts[start].rows(batch_keys) if start != IMAGE else views
+            if start != IMAGE and not _same(base, start, ends, source, views):
+                start, source = IMAGE, views
+            model = base.frozen_pass(start, ends)
+            _extract(base, model, source, batch_keys, [spaces[end] for end in ends], bar)
+            spent += len(chosen) * multiply_adds(model)
+    return len(wanted), spent
+
+
+def _starts(base: FrozenBase, store: FeatureStore) -> dict[str, Space]:
+    """Layers of which the store holds rows of this base, by depth: a later point can be computed from them.
+
+    Rounded rows are no start, since what is computed from them would depend on what the store happens to hold.
+    """
+    if base.storage != "float32":
+        return {}
+    ours = base.made_by()
+    there = {found.description["point"] for found in store.spaces() if ours.items() <= found.description.items()}
+    return {layer: base.space(store, layer) for layer in base.depth if layer in there - {TOP}}
+
+
+Group = tuple[str, list[str], np.ndarray]  # start, ends, row numbers among the distinct keys
+
+
+def _groups(
+    depth: Sequence[str], lacking: Mapping[str, np.ndarray], held: Mapping[str, np.ndarray], wanted: np.ndarray
+) -> Iterator[Group]:
+    """The wanted rows, those together that lack the same points and can start from the same one."""
+    if not len(wanted):
+        return
+    table = np.stack([mask[wanted] for mask in (*lacking.values(), *held.values())], axis=1)
+    patterns, members = np.unique(table, axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        ends = [point for point, absent in zip(lacking, pattern[: len(lacking)], strict=True) if absent]
+        there = [layer for layer, present in zip(held, pattern[len(lacking) :], strict=True) if present]
+        before = [layer for layer in there if depth.index(layer) < depth.index(ends[0])]
+        start = max(before, key=depth.index, default=IMAGE)
+        yield start, ends, wanted[np.flatnonzero(members.reshape(-1) == number)]
+
+
+def _same(base: FrozenBase, start: str, ends: list[str], source: Rows, views: Rows) -> bool:
+    """Whether the way from a start gives a batch bit for bit what the way from the pixels gives.
+
+    Graph optimisation may join operations across a cut; then the outputs would depend on the store.
+    """
+    size = base.row.features.batch_size
+    rows = np.arange(min(size, len(views)))
+    short = next(apply_model(base.frozen_pass(start, ends), source, rows, size))
+    whole = next(apply_model(base.frozen_pass(IMAGE, ends), views, rows, size))
+    return all(np.array_equal(one, other) for one, other in zip(short, whole, strict=True))
+
+
+def _extract(
+    base: FrozenBase, model: keras.Model, source: Rows, keys: np.ndarray, spaces: Sequence[Space], bar: tqdm[Any]
+) -> None:
+    """Apply the model to all rows of the source, and give the store what comes out."""
+    at = 0
+    with ExitStack() as stack:
+        writers = [stack.enter_context(space.writer()) for space in spaces]
+        for outputs in apply_model(model, source, np.arange(len(source)), base.row.features.batch_size):
+            count = len(outputs[0])
+            for writer, output in zip(writers, outputs, strict=True):
+                writer.append(keys[at : at + count], _rounded(output, base.storage))
+            at += count
+            bar.update(count)
+
+
+def _rounded(rows: np.ndarray, storage: str) -> np.ndarray:
+    """Rows as they are kept.
 
     Raises:
-        ArtifactError: the folder holds other weights than those the SVM was trained on.
+        ArtifactError: one is too large for float16, or not a number.
     """
-    base = load_base(source, expected_sha256=description["weights_sha256"])
-    settings = {name: description[name] for name in ("application", "input_size", "image_size", "pooling")}
-    extractor = build_extractor(base, **settings, frozen_until="none")
-
-    def extract(images: np.ndarray) -> np.ndarray:
-        batches = apply_model(extractor, images, np.arange(len(images)), description["batch_size"])
-        return np.concatenate([top for (top,) in batches])
-
-    return extract
+    with np.errstate(over="ignore"):
+        rounded = rows.astype(storage)
+    if not np.isfinite(rounded).all():
+        largest = float(np.abs(rows).max())
+        limit = float(np.finfo(storage).max)
+        raise ArtifactError(
+            f"activations must be finite and at most {limit:g} to be kept as {storage}, received {largest:g}; "
+            + (
+                "set features.storage: float32"
+                if np.isfinite(largest)
+                else "the base's weights or its input are damaged"
+            )
+        )
+    return rounded

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from graft import backbones, networks, training
-from graft.artifacts import FeatureSet, Manifest
+from graft import backbones, extraction, networks, training
+from graft.artifacts import Manifest
+from graft.batches import Rows
+from graft.feature_sets import IMAGE, TOP, FeatureSet
+from graft.heads import fit_heads
+from graft.inference import apply_model
 from graft.sections import Backbone
-from graft.shards import Shards
-from graft.storage import ArtifactError
-from graft.training import Outcome, Phase, Publish, Rows, Trained, fit_phase
+from graft.tails import Tail, fit_tails
+from graft.training import Candidate, Trained
+from graft.trials import Publish, Trial
 
 if TYPE_CHECKING:
     import keras
@@ -23,21 +27,89 @@ if TYPE_CHECKING:
 
 BATCH = 1024  # rows held in memory while their mean and variance are taken
 LEAST_VARIANCE = 0.1  # of a feature, relative to the average feature's
+HEAD_SEEDS = 2  # seeds that a head takes, from the run's on; the base's random layers have those after them
 
 
 @dataclass(frozen=True)
-class Images:
-    """Pixels for a base that is trained whole.
+class _Material:
+    """A base and the rows that its training reads.
 
     Attributes:
-        prepared: every image, in manifest order.
-        augmented: the training images' views, view after view.
-        views: row numbers in augmented of each view.
+        base: with its start weights.
+        row: its row of params.yaml.
+        features: what is stored, the pixels among it.
+        image_size: px per side of the pixels.
+        weights: by class number, or None.
     """
 
-    prepared: Shards
-    augmented: Shards
-    views: list[Any]
+    base: keras.Model
+    row: Backbone
+    features: FeatureSet
+    image_size: int
+    weights: Mapping[int, float] | None
+
+    def reach(self, point: str) -> tuple[str, Any]:
+        """The nearest stored point up to and with another, and the frozen pass from there; None where it is there."""
+        known = extraction.points(self.base, self.row.features.cuts)
+        start = self.features.nearest(known[: known.index(point) + 1])
+        return start, None if start == point else self._frozen_pass(start, point)
+
+    def _frozen_pass(self, start: str, end: str) -> keras.Model:
+        return extraction.frozen_pass(
+            self.base,
+            application=self.row.base.application,
+            input_size=self.row.base.input_size,
+            image_size=self.image_size,
+            pooling=self.row.features.pooling,
+            start=start,
+            ends=[end],
+        )
+
+    def rows(self, point: str) -> tuple[Rows, Rows]:
+        """Training and validation rows at a stored point."""
+        features, labels, inputs = self.features, self.features.labels, self.features.stored[point]
+        train = [features.positions("train", view) for view in range(features.views)]
+        validation = features.positions("validation")
+        return Rows(inputs, train, labels[train[0]], self.weights), Rows(inputs, [validation], labels[validation])
+
+    def classifier(self, head: keras.Model) -> keras.Model:
+        """Images to probabilities, through the very layers of base and head."""
+        return networks.build_classifier(
+            self.base,
+            head,
+            application=self.row.base.application,
+            input_size=self.row.base.input_size,
+            image_size=self.image_size,
+            pooling=self.row.features.pooling,
+        )
+
+    def shortcut(self, head: keras.Model) -> tuple[keras.Model, Any] | None:
+        """As Trained.shortcut, from before all that was trained; never from rounded rows: the model sees exact ones."""
+        import keras
+
+        before_training = self.row.features.cuts if self.row.finetune.unfrozen_epochs else (TOP,)
+        known = extraction.points(self.base, self.row.features.cuts)
+        start = self.features.nearest(known[: 1 + min((known.index(point) for point in before_training), default=0)])
+        rows = self.features.stored[start]
+        if start == IMAGE or rows.dtype != np.float32:
+            return None
+        if start == TOP:
+            return head, rows
+        upper = self._frozen_pass(start, TOP)
+        return keras.Model(upper.input, head(upper.outputs[0])), rows
+
+    def tail(self, cut: str, head: keras.Model) -> Tail:
+        """What phase 2 trains: the layers after a cut and the head; of `none` the whole classifier on pixels."""
+        import keras
+
+        if cut == "none":
+            return Tail(self.classifier(head), [*self.base.variables, *head.variables], *self.rows(IMAGE), before=None)
+        start, before = self.reach(cut)
+        layers = backbones.part(self.base, cut, None, "tail")
+        activations = keras.Input(layers.input_shape[1:], name="cut")
+        outputs = head(networks.pool(layers(activations), self.row.features.pooling))
+        model = keras.Model(activations, outputs, name="tail_classifier")
+        return Tail(model, [*layers.variables, *head.variables], *self.rows(start), before=before)
 
 
 def fine_tune(
@@ -45,100 +117,102 @@ def fine_tune(
     row: Backbone,
     manifest: Manifest,
     features: FeatureSet,
-    images: Images,
     *,
+    image_size: int,
     class_weights: str,
     seed: int,
     publish: Publish,
 ) -> Trained:
-    """Phase 1 trains the head on cached top activations; phase 2 goes on with the layers after `frozen_until`.
+    """Phase 1 trains the head on the frozen base's top; phase 2 goes on with the layers after `frozen_until`.
 
-    Phase 2 starts from phase 1's best weights, at its own rate, on the activations cached at the cut (or on images,
-    where nothing stays frozen). It is undone where no epoch of it reaches a lower validation loss than phase 1 did.
+    Each reads the rows of the last stored point before what it trains, through the frozen layers between where there
+    are any. Phase 2 starts from phase 1's best weights, at its own rate (where nothing stays frozen, on the pixels). It
+    is undone where no epoch of it reaches a lower validation loss than phase 1 did. Grids: see fit_heads and fit_tails.
+
+    Args:
+        base: at its start weights; trained in place.
+        row: its row of params.yaml.
+        manifest: of the images.
+        features: the rows at the points that are stored, the pixels (`image`) among them.
+        image_size: px per side of the pixels.
+        class_weights: as in training.class_weights.
+        seed: of the head's first weights, the order of the batches and the masks of dropout.
+        publish: called for each epoch of the run.
     """
-    settings, classes = row.finetune, len(manifest.classes)
-    head = networks.build_head(features.top.row_shape[0], classes, settings.dropout, _training_scale(features))
-    classifier = _classifier(base, head, row, images.prepared.row_shape[0])
-    fit = partial(fit_phase, classes=classes, settings=settings, seed=seed, publish=publish)
     weights = training.class_weights(manifest.labels[manifest.positions("train")], class_weights)
-    phase = Phase("frozen", settings.epochs, settings.learning_rate)
-    frozen = fit(head, *_cached(features, features.top, weights), phase=phase, first_epoch=1)
+    material = _Material(base, row, features, image_size, weights)
+    settings, classes = row.finetune, len(manifest.classes)
+    started = time.perf_counter()
+    head, frozen, candidates = _fit_heads(material, classes, seed, publish)
+    seconds = {"frozen": time.perf_counter() - started}
     if not settings.unfrozen_epochs:
-        return Trained(classifier, frozen.history, {"frozen": frozen.seconds})
+        return Trained(material.classifier(head), frozen.history, seconds, candidates, material.shortcut(head))
 
+    started = time.perf_counter()
     if not settings.train_batch_normalization:
         backbones.freeze_batch_normalization(base)
-    if row.features.frozen_until == "none":
-        name, model, data = "whole", classifier, _pixels(manifest, images, weights)
-    else:
-        name, model = "unfrozen", _tail_classifier(base, head, row)
-        data = _cached(features, features.cut, weights)
-    phase = Phase(name, settings.unfrozen_epochs, settings.unfrozen_learning_rate)
-    unfrozen = _fit_or_undo(partial(fit, phase=phase), model, data, frozen)
-    history = frozen.history + unfrozen.history
-    return Trained(classifier, history, {"frozen": frozen.seconds, name: unfrozen.seconds})
+    networks.seed_dropout(head, seed)
+    networks.seed_dropout(base, seed + HEAD_SEEDS)
+    phase = "unfrozen" if row.features.cuts else "whole"
+    unfrozen, tails = fit_tails(
+        lambda cut: material.tail(cut, head),
+        [*base.variables, *head.variables],
+        row,
+        phase=phase,
+        first_epoch=len(frozen.history) + 1,
+        classes=classes,
+        loss_to_beat=frozen.best_loss,
+        seed=seed,
+        publish=publish,
+    )
+    seconds[phase] = time.perf_counter() - started
+    history, candidates = frozen.history + unfrozen.history, candidates + tails
+    return Trained(material.classifier(head), history, seconds, candidates, material.shortcut(head))
 
 
-def _fit_or_undo(fit: Callable[..., Outcome], model: keras.Model, data: tuple[Rows, Rows], frozen: Outcome) -> Outcome:
-    """Phase 2; the model is as phase 1 left it where that was at least as good."""
-    before = model.get_weights()
-    unfrozen = fit(model, *data, first_epoch=len(frozen.history) + 1)
-    if unfrozen.best_loss >= frozen.best_loss:
-        model.set_weights(before)
-    return unfrozen
-
-
-def _classifier(base: keras.Model, head: keras.Model, row: Backbone, image_size: int) -> keras.Model:
-    """Images to probabilities, through the very layers of base and head."""
-    return networks.build_classifier(
-        base,
-        head,
-        application=row.base.application,
-        input_size=row.base.input_size,
-        image_size=image_size,
-        pooling=row.features.pooling,
+def _fit_heads(
+    material: _Material, classes: int, seed: int, publish: Publish
+) -> tuple[keras.Model, Trial, list[Candidate]]:
+    """Phase 1, on the nearest stored rows before the head."""
+    base, row, features = material.base, material.row, material.features
+    start, before = material.reach(TOP)
+    moves = _moves_batch_normalization(base, row)
+    return fit_heads(
+        *material.rows(start),
+        row.finetune,
+        features=features.stored[TOP].row_shape[0] if before is None else before.output_shape[-1],
+        classes=classes,
+        scale=None if moves else _training_scale(features, start, before, row.features.batch_size),
+        before=before,
+        seed=seed,
+        publish=publish,
     )
 
 
-def _training_scale(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
+def _moves_batch_normalization(base: keras.Model, row: Backbone) -> bool:
+    """Whether phase 2 trains layers of BatchNormalization, after which the features are others altogether."""
+    import keras
+
+    if not (row.finetune.train_batch_normalization and row.finetune.unfrozen_epochs):
+        return False
+    names = [layer.name for layer in base.layers]
+    first = min((names.index(cut) + 1 for cut in row.features.cuts), default=0)
+    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in base.layers[first:])
+
+
+def _training_scale(features: FeatureSet, start: str, before: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of every feature over all views of the training images, by which the head standardises.
 
     The variance is at least a tenth of the features' average one: a feature that hardly varies while the base is
     frozen would otherwise be magnified beyond all others as soon as phase 2 moves it.
     """
     scaler = StandardScaler()
-    rows = np.flatnonzero((features.index["split"] == "train").to_numpy())
-    for start in range(0, len(rows), BATCH):
-        scaler.partial_fit(features.top[rows[start : start + BATCH]].astype(np.float64))
+    rows, inputs = np.flatnonzero((features.index["split"] == "train").to_numpy()), features.stored[start]
+    if before is None:
+        batches = (inputs[rows[place : place + BATCH]] for place in range(0, len(rows), BATCH))
+    else:
+        batches = (top for (top,) in apply_model(before, inputs, rows, batch_size))
+    for batch in batches:
+        scaler.partial_fit(batch.astype(np.float64))
     floor = LEAST_VARIANCE * scaler.var_.mean()
     return scaler.mean_, np.maximum(scaler.var_, floor) if floor else np.ones_like(scaler.var_)
-
-
-def _tail_classifier(base: keras.Model, head: keras.Model, row: Backbone) -> keras.Model:
-    """Activations at the cut to probabilities, through the very layers of base and head."""
-    import keras
-
-    _, tail = backbones.cut(base, row.features.frozen_until)
-    activations = keras.Input(tail.input_shape[1:], name="cut")
-    return keras.Model(
-        activations, head(networks.pool(tail(activations), row.features.pooling)), name="tail_classifier"
-    )
-
-
-def _cached(features: FeatureSet, inputs: Shards | None, weights: Mapping[int, float] | None) -> tuple[Rows, Rows]:
-    """Training and validation rows of cached activations."""
-    if inputs is None:
-        raise ArtifactError("the features folder must hold activations at the cut, received none; rerun features")
-    labels = features.labels
-    train = [features.positions("train", view) for view in range(features.views)]
-    validation = features.positions("validation")
-    return Rows(inputs, train, labels[train[0]], weights), Rows(inputs, [validation], labels[validation])
-
-
-def _pixels(manifest: Manifest, images: Images, weights: Mapping[int, float] | None) -> tuple[Rows, Rows]:
-    """Training and validation rows of images."""
-    labels, validation = manifest.labels, manifest.positions("validation")
-    return (
-        Rows(images.augmented, images.views, labels[manifest.positions("train")], weights),
-        Rows(images.prepared, [validation], labels[validation]),
-    )

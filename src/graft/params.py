@@ -10,7 +10,18 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from graft.errors import GraftError
-from graft.sections import Augment, Backbone, Baseline, Compare, Data, Pretrain, Section, Tracking, Train
+from graft.sections import (
+    Augment,
+    Backbone,
+    Baseline,
+    Compare,
+    Data,
+    FeatureStorage,
+    Pretrain,
+    Section,
+    Tracking,
+    Train,
+)
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -27,6 +38,7 @@ class Params(Section):
     augment: Augment
     pretrain: Pretrain
     train: Train
+    features: FeatureStorage
     backbones: dict[str, Backbone]
     baselines: dict[str, Baseline]
     compare: Compare

@@ -117,8 +117,8 @@ def check_models(params: Params) -> None:
         with _key(f"backbones.{name}.base"):
             base = obtain_base(row.base)
         with _key(f"backbones.{name}.features"):
-            if row.features.frozen_until != "none":
-                backbones.check_cut(base, row.features.frozen_until)
+            for layer in row.features.cuts:
+                backbones.check_cut(base, layer)
     for name, baseline in params.baselines.items():
         with _key(f"baselines.{name}"):
             build_cnn(baseline, params.data.image_size, classes=2)

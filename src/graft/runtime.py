@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import platform
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 
 def configure(seed: int) -> None:
@@ -23,7 +28,29 @@ def configure(seed: int) -> None:
     import keras
     import tensorflow as tf
 
+    gc.freeze()  # else every full collection walks TensorFlow's objects again while Keras builds graphs
     keras.utils.clear_session()  # layer names count from 1 again, whatever was built before, so that saved files agree
     keras.utils.set_random_seed(seed)
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
+
+
+@functools.cache
+def machine() -> dict[str, str]:
+    """What, beside code and inputs, float32 results depend on: library versions, processor, threads and GPUs."""
+    import tensorflow as tf
+
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
+    described = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)  # of the first processor
+    processor = {name.strip(): value.strip() for name, value in described.items()}
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "tensorflow": version("tensorflow"),
+        "keras": version("keras"),
+        "processor": f"{platform.machine()} {processor.get('model name', platform.processor())}",
+        "instructions": processor.get("flags", processor.get("Features", "")),
+        "threads": f"{threads} {os.environ.get('OMP_NUM_THREADS', '')}".strip(),
+        "gpus": ", ".join(str(device.get("device_name")) for device in devices),
+    }

@@ -16,6 +16,8 @@ Number = Annotated[float, FromText]
 FilePath = Annotated[Path, Field(strict=False)]  # text becomes a path
 LearningRate = Annotated[Number, Field(gt=0, le=10)]
 Positive = Annotated[int, Field(ge=1)]
+Dropout = Annotated[Number, Field(ge=0, lt=1)]
+HiddenUnits = Annotated[int, Field(ge=0)]  # of a hidden ReLU layer between features and classes; 0: none
 
 
 class Section(BaseModel):
@@ -146,12 +148,51 @@ class Base(Section):
         return self
 
 
+class FeatureStorage(Section):
+    """How much of the disk activations may take, and as what they are kept."""
+
+    max_gb: Number = Field(ge=0)  # of one backbone's activations, every copy counted; within it the cheapest plan
+    store_gb: Number = Field(ge=0)  # of the store that outlives the stage's outputs, all backbones together
+    storage: Literal["float32", "float16"]
+
+
 class Features(Section):
     """Where the base is cut for phase 2 and how its last map becomes a vector."""
 
     pooling: Literal["flatten", "avg", "max"]
-    frozen_until: str  # a layer's name, or none: the whole base is trained on the images
+    # A layer's name; several, of which phase 2 tries each; or none: the whole base is trained on the images.
+    frozen_until: str | Annotated[list[str], Field(min_length=1)]
     batch_size: Positive
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """The layers at which the base is cut, as listed; empty where it is trained whole."""
+        listed = [self.frozen_until] if isinstance(self.frozen_until, str) else self.frozen_until
+        return () if listed == ["none"] else tuple(listed)
+
+    @model_validator(mode="after")
+    def _lists_distinct_layers(self) -> Features:
+        if len(set(self.cuts)) < len(self.cuts) or "none" in self.cuts:
+            raise ValueError(
+                f"frozen_until must be a layer, none, or a list of different layers, received {self.frozen_until}"
+            )
+        return self
+
+
+class Heads(Section):
+    """A grid of heads: every combination is trained in phase 1, all of them in one pass."""
+
+    learning_rate: Annotated[list[LearningRate], Field(min_length=1)]
+    dropout: Annotated[list[Dropout], Field(min_length=1)]
+    hidden_units: Annotated[list[HiddenUnits], Field(min_length=1)]
+
+
+class Tails(Section):
+    """A grid of second phases: every combination, with every layer of frozen_until, starts from phase 1's head."""
+
+    unfrozen_learning_rate: Annotated[list[LearningRate], Field(min_length=1)]
+    batch_size: Annotated[list[Positive], Field(min_length=1)]
+    halving: int = Field(ge=1)  # 1: all train in full; h: of each round only the best 1/h go on
 
 
 class Finetune(Optimisation):
@@ -159,8 +200,11 @@ class Finetune(Optimisation):
 
     unfrozen_epochs: int = Field(ge=0)
     unfrozen_learning_rate: LearningRate
-    dropout: Number = Field(ge=0, lt=1)
+    dropout: Dropout
+    hidden_units: HiddenUnits
     train_batch_normalization: bool
+    heads: Heads | None  # in place of learning_rate, dropout and hidden_units
+    tails: Tails | None  # in place of unfrozen_learning_rate, and of batch_size in phase 2
 
 
 class Svm(Section):

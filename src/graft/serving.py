@@ -89,7 +89,7 @@ def _network(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _machine(folder: Path, source: Path) -> Callable[[np.ndarray], np.ndarray]:
-    from graft.features import load_extractor
+    from graft.extraction import load_extractor
     from graft.svm import load_svm
 
     machine, extract = load_svm(folder / "svm.skops"), load_extractor(read_json(folder / "base.json"), source)

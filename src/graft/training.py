@@ -1,55 +1,21 @@
-"""Compile and fit: the batches of an epoch, the optimiser, and one phase of training."""
+"""Compile and train: the optimiser, one phase of one model, and what came of it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from graft.errors import GraftError
+from graft.batches import Rows
 from graft.sections import Optimisation
-from graft.shards import Shards
+from graft.trials import Phase, Publish, Trainer, Trial
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
-
-Publish = Callable[[int, str, dict[str, float]], None]  # epoch, phase, metrics
-
-
-class TrainingError(GraftError):
-    """Training cannot go on; the message says at which epoch and why."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Inputs and labels of the same images, once for each view.
-
-    Attributes:
-        inputs: pixels or activations, of shape (rows, ...).
-        views: row numbers in inputs of each view; all views list the same images in the same order.
-        labels: class numbers of those images, of shape (n,).
-        class_weights: how much an image of each class number counts in the training loss; None: all the same.
-    """
-
-    inputs: Shards
-    views: Sequence[np.ndarray]
-    labels: np.ndarray
-    class_weights: Mapping[int, float] | None = None
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of training with a learning rate of its own."""
-
-    name: str
-    epochs: int
-    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -71,18 +37,42 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One combination of a grid.
+
+    Attributes:
+        name: head-01, head-02, ... or tail-01, ..., in the grid's order.
+        phase: in which it was trained.
+        params: its values.
+        history: as of Outcome; ends where the candidate stopped, was passed over, or lost its finite loss.
+        chosen: whether the model was made of it.
+    """
+
+    name: str
+    phase: str
+    params: dict[str, Any]
+    history: list[dict[str, Any]]
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class Trained:
     """A network at its lowest validation loss.
 
     Attributes:
         model: RGB 0..255 (n, image_size, image_size, 3) to probabilities (n, classes).
-        history: one record per epoch, phases following each other.
-        seconds: wall time by phase.
+        history: one record per epoch, phases following each other; of a grid, the epochs of its best candidate.
+        seconds: wall time by phase, all candidates of a grid included.
+        candidates: of the grids, in their order; empty without one.
+        shortcut: stored activations, row i being those of image i of the manifest, and the model from them to the
+            probabilities, so that no image passes the frozen layers again; None where there are none.
     """
 
     model: keras.Model
     history: list[dict[str, Any]]
     seconds: dict[str, float]
+    candidates: list[Candidate] = field(default_factory=list)
+    shortcut: tuple[keras.Model, Any] | None = None
 
 
 def class_weights(labels: np.ndarray, how: str) -> dict[int, float] | None:
@@ -95,43 +85,6 @@ def class_weights(labels: np.ndarray, how: str) -> dict[int, float] | None:
     present = np.unique(labels)
     weights = compute_class_weight(how, classes=present, y=labels)
     return {int(number): float(weight) for number, weight in zip(present, weights, strict=True)}
-
-
-def training_batches(rows: Rows, classes: int, batch_size: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Shuffled batches without end: epoch e reads view e mod V, in an order drawn from (seed, e) alone.
-
-    Every image occurs once in each epoch; the last batch of an epoch is smaller rather than dropped.
-    """
-    one_hot = np.eye(classes, dtype=np.float32)
-    epoch = 0
-    while True:
-        order = np.random.default_rng([seed, epoch]).permutation(len(rows.labels))
-        view = rows.views[epoch % len(rows.views)]
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            yield rows.inputs[view[chosen]], one_hot[rows.labels[chosen]]
-        epoch += 1
-
-
-def validation_batches(rows: Rows, classes: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The first view's images in order, once."""
-    one_hot = np.eye(classes, dtype=np.float32)
-    for start in range(0, len(rows.labels), batch_size):
-        part = slice(start, start + batch_size)
-        yield rows.inputs[rows.views[0][part]], one_hot[rows.labels[part]]
-
-
-def _dataset(batches: Callable[[], Iterator[Any]], rows: Rows, classes: int, length: int | None) -> tf.data.Dataset:
-    """Batches as Keras reads them; without end where length (in batches) is None."""
-    import tensorflow as tf
-
-    signature = (
-        tf.TensorSpec((None, *rows.inputs.row_shape), rows.inputs.dtype),
-        tf.TensorSpec((None, classes), tf.float32),
-    )
-    count = tf.data.INFINITE_CARDINALITY if length is None else length
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 
 def build_optimizer(settings: Optimisation, learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
@@ -149,6 +102,23 @@ def build_optimizer(settings: Optimisation, learning_rate: float, steps: int) ->
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def compile_model(model: keras.Model, settings: Optimisation, learning_rate: float, steps: int) -> None:
+    """Compile for a phase of so many steps, with the optimiser's state there and at its start."""
+    import keras
+
+    model.compile(
+        optimizer=build_optimizer(settings, learning_rate, steps),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def steps_of(rows: Rows, batch_size: int, epochs: int) -> int:
+    """Batches in so many epochs."""
+    return math.ceil(len(rows.labels) / batch_size) * epochs
 
 
 def fit_phase(
@@ -171,59 +141,10 @@ def fit_phase(
     Raises:
         TrainingError: the loss is no longer finite.
     """
-    import keras
-
-    batch = settings.batch_size
-    steps, validation_steps = (math.ceil(len(rows.labels) / batch) for rows in (train, validation))
-    model.compile(
-        optimizer=build_optimizer(settings, phase.learning_rate, steps * phase.epochs),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-        metrics=["accuracy"],
-    )
-    record = _recorder(phase, first_epoch, publish)
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
     started = time.perf_counter()
-    model.fit(
-        _dataset(lambda: training_batches(train, classes, batch, seed), train, classes, None),
-        validation_data=_dataset(
-            lambda: validation_batches(validation, classes, batch), validation, classes, validation_steps
-        ),
-        steps_per_epoch=steps,
-        epochs=phase.epochs,
-        class_weight=train.class_weights,
-        shuffle=False,  # the batches come in an order of their own
-        callbacks=[record, stop],
-        verbose=0,
-    )
-    return Outcome(record.history, time.perf_counter() - started)
-
-
-def _recorder(phase: Phase, first_epoch: int, publish: Publish) -> Any:
-    """A Keras callback: one record, one published line and one step of the progress bar for each epoch."""
-    import keras
-    from tqdm import tqdm
-
-    class Recorder(keras.callbacks.Callback):
-        def __init__(self) -> None:
-            super().__init__()
-            self.history: list[dict[str, Any]] = []
-            self.bar = tqdm(total=phase.epochs, desc=phase.name, unit="epoch", disable=None)
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            metrics = {name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-            number = first_epoch + epoch
-            if not all(map(math.isfinite, metrics.values())):
-                raise TrainingError(
-                    f"the loss must stay finite, received {metrics['loss']} (validation {metrics['val_loss']}) in "
-                    f"epoch {number} ({phase.name}); lower the learning rate, now {phase.learning_rate:g}"
-                )
-            metrics["learning_rate"] = float(self.model.optimizer.learning_rate)
-            self.history.append({"epoch": number, "phase": phase.name, **metrics})
-            publish(number, phase.name, metrics)
-            self.bar.set_postfix(val_accuracy=f"{metrics['val_accuracy']:.3f}", refresh=False)
-            self.bar.update()
-
-        def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-            self.bar.close()
-
-    return Recorder()
+    compile_model(model, settings, phase.learning_rate, steps_of(train, settings.batch_size, phase.epochs))
+    trial = Trial(phase, settings.patience, first_epoch, publish)
+    trainer = Trainer([model], train, validation, classes=classes)
+    trainer.run([trial], batch_size=settings.batch_size, seed=seed, until=phase.epochs)
+    model.set_weights(trial.best_weights)
+    return Outcome(trial.history, time.perf_counter() - started)

@@ -13,6 +13,8 @@ from graft.storage import ArtifactError, read_json, write_json
 if TYPE_CHECKING:
     import keras
 
+ARCHITECTURE, WEIGHTS = "base.json", "base.weights.h5"
+
 
 def obtain_base(base: Base) -> keras.Model:
     """The base with the weights its row asks for; `source` starts random, to be trained by the caller.
@@ -30,11 +32,11 @@ def obtain_base(base: Base) -> keras.Model:
 
 def save_base(folder: Path, model: keras.Model, card: dict[str, Any]) -> None:
     """Write architecture, weights and a card with their hash; equal weights give equal bytes."""
-    (folder / "base.json").write_text(model.to_json(indent=1), encoding="utf-8")
-    model.save_weights(folder / "base.weights.h5")
+    (folder / ARCHITECTURE).write_text(model.to_json(indent=1), encoding="utf-8")
+    model.save_weights(folder / WEIGHTS)
     write_json(
         folder / "card.json",
-        {**card, "parameters": model.count_params(), "weights_sha256": file_sha256(folder / "base.weights.h5")},
+        {**card, "parameters": model.count_params(), "weights_sha256": file_sha256(folder / WEIGHTS)},
     )
 
 
@@ -48,11 +50,11 @@ def load_base(folder: Path, expected_sha256: str | None = None) -> keras.Model:
 
     card = read_json(folder / "card.json")
     for wanted in {card["weights_sha256"], expected_sha256 or card["weights_sha256"]}:
-        found = file_sha256(folder / "base.weights.h5")
+        found = file_sha256(folder / WEIGHTS)
         if found != wanted:
-            raise ArtifactError(f"{folder}/base.weights.h5 must have sha256 {wanted}, received {found}")
-    model = keras.models.model_from_json((folder / "base.json").read_text(encoding="utf-8"))
-    model.load_weights(folder / "base.weights.h5")
+            raise ArtifactError(f"{folder / WEIGHTS} must have sha256 {wanted}, received {found}")
+    model = keras.models.model_from_json((folder / ARCHITECTURE).read_text(encoding="utf-8"))
+    model.load_weights(folder / WEIGHTS)
     return model
 
 

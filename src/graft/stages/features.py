@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from graft import runtime
-from graft.artifacts import read_images, read_manifest, read_views
-from graft.features import build_extractor, write_features
+from graft import planning, runtime
+from graft.artifacts import read_manifest, read_views
+from graft.costs import segments
+from graft.feature_sets import feature_index, read_view_pixels
+from graft.features import write_features
+from graft.forecasts import Work, record_actual
+from graft.frozen_bases import FrozenBase
 from graft.params import Params, load_params, row
-from graft.stages import PARAMS_FILE, ParamsFile, start
+from graft.stages import PARAMS_FILE, ParamsFile, feature_store, start
 from graft.storage import new_folder
-from graft.weights import load_base
+from graft.store import FeatureStore
 
 
-def run(params: Params, name: str, *, prepared: Path, augmented: Path, source: Path, out: Path) -> None:
-    """Apply the frozen base once to every image and view and write data/features/<name>."""
+def run(
+    params: Params, name: str, *, prepared: Path, augmented: Path, source: Path, out: Path, store: Path | None
+) -> tuple[planning.Plan, Work]:
+    """Write data/features/<name>: what the plan keeps, from the store where it is there already."""
     backbone = row(params.backbones, name, "backbones")
     runtime.configure(params.seed)
     manifest = read_manifest(prepared)
-    images = read_images(prepared, len(manifest.rows))
-    views = read_views(augmented, manifest)
-    extractor = build_extractor(
-        load_base(source),
-        application=backbone.base.application,
-        input_size=backbone.base.input_size,
-        image_size=images.row_shape[0],
-        pooling=backbone.features.pooling,
-        frozen_until=backbone.features.frozen_until,
+    pixels = read_view_pixels(prepared, augmented, manifest)
+    base = FrozenBase.load(source, backbone, pixels.row_shape[0], params.features.storage)
+    index = feature_index(manifest, read_views(augmented, manifest))
+    plan = planning.make_plan(
+        params.features,
+        backbone,
+        segments(base.model, backbone.features.cuts, backbone.features.pooling),
+        train=len(manifest.positions("train")),
+        validation=len(manifest.positions("validation")),
+        test=len(manifest.positions("test")),
+        views=int(index["view"].max()) + 1,
     )
-    with new_folder(out) as folder:
-        rows = write_features(
-            folder,
-            extractor,
-            manifest,
-            images,
-            views,
-            read_images(augmented, len(views)),
-            backbone.features.batch_size,
-        )
-    widths = ", ".join(str(tuple(output.shape[1:])) for output in extractor.outputs)
-    print(f"features {name}: {rows:,} rows of {widths}")
+    print(f"features {name}: {planning.describe(plan)}", flush=True)
+    with new_folder(out) as folder, _opened(store, params.features.store_gb) as opened:
+        done = write_features(folder, base, plan.to_json(), index, pixels, opened)
+    return plan, Work(done.computed, done.reused, done.multiply_adds, plan.output_bytes, done.seconds)
+
+
+@contextmanager
+def _opened(root: Path | None, max_gb: float) -> Iterator[FeatureStore]:
+    """The store, afterwards within its bound; without one, a temporary place for the rows of this run."""
+    if root is None or not max_gb:
+        with tempfile.TemporaryDirectory() as folder:
+            yield FeatureStore(Path(folder), 0)
+        return
+    store = FeatureStore(root, int(max_gb * 10**9))
+    try:
+        yield store
+    finally:
+        store.evict()
 
 
 def main(
@@ -54,7 +71,18 @@ def main(
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the features stage of one backbone."""
-    run(load_params(params), name, prepared=prepared, augmented=augmented, source=source, out=out)
+    loaded = load_params(params)
+    plan, work = run(
+        loaded, name, prepared=prepared, augmented=augmented, source=source, out=out, store=feature_store()
+    )
+    checked = record_actual(name, row(loaded.backbones, name, "backbones"), plan.to_json(), work)
+    foretold = f" (foretold: {_told(checked.estimated)})" if checked.estimated else ""
+    print(f"features {name}: {_told(work)}{foretold}")
+
+
+def _told(work: Work) -> str:
+    spent = planning.amount(work.multiply_adds, "MAC")
+    return f"{work.computed:,} views computed in {spent} and {work.seconds:.1f} s, {work.reused:,} from the store"
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from graft import runtime
-from graft.artifacts import read_features, read_images, read_manifest, read_views, view_rows
-from graft.finetuning import Images, fine_tune
+from graft.artifacts import read_images, read_manifest
+from graft.feature_sets import read_features, read_view_pixels
+from graft.finetuning import fine_tune
 from graft.network_runs import write_network_run
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths
@@ -32,21 +33,15 @@ def run(
     backbone = row(params.backbones, name, "backbones")
     runtime.configure(params.seed)
     manifest = read_manifest(prepared)
-    views = read_views(augmented, manifest)
-    images = Images(
-        prepared=read_images(prepared, len(manifest.rows)),
-        augmented=read_images(augmented, len(views)),
-        views=view_rows(views),
-    )
+    pixels = read_view_pixels(prepared, augmented, manifest)
     identity = _identity(params, name, key)
     journal = identity.start_journal()
-    feature_set = read_features(features, manifest)
     trained = fine_tune(
         load_base(source),
         backbone,
         manifest,
-        feature_set,
-        images,
+        read_features(features, manifest, pixels),
+        image_size=params.data.image_size,
         class_weights=params.train.class_weights,
         seed=params.seed,
         publish=journal.epoch,
@@ -57,7 +52,7 @@ def run(
         journal,
         trained,
         manifest=manifest,
-        images=images.prepared,
+        images=read_images(prepared, len(manifest.rows)),
         batch_size=backbone.features.batch_size,
         resize=params.data.resize,
     )
