@@ -8,9 +8,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 DATA ?=
 WEIGHTS ?= imagenet
 FORCE ?=
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro cv test check ui init clean lock
+.PHONY: help setup repro plan cv test check bench ui init clean lock
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ repro: setup ## Run the pipeline: whatever params.yaml, code or data made stale
 	$(BIN)/graft check
 	$(BIN)/dvc repro
 
+plan: setup ## Say what `make repro` will compute, reuse and keep, and how long that takes, before it starts
+	$(BIN)/graft plan
+
 cv: setup ## Cross-validate: run the pipeline once per fold (data.split: kfold) and pool the folds
 	$(BIN)/graft check
 	$(BIN)/graft cv
@@ -40,6 +44,12 @@ check: setup ## Lint, check formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Without BENCH: MobileNet in all three. Everything else is an option of the three scripts.
+bench: setup ## Time Graft beside plain Keras, 20 minutes on two cores; others: make bench BENCH="--case resnet50 --repeats 3"
+	$(BIN)/python benchmarks/speed.py $(BENCH)
+	$(if $(BENCH),,$(BIN)/python benchmarks/grid.py --sample 4)
+	$(if $(BENCH),,$(BIN)/python benchmarks/growth.py)
 
 ui: setup ## Open the MLflow UI on this machine
 	$(BIN)/graft ui

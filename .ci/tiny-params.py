@@ -17,7 +17,7 @@ for row in values["backbones"].values():
 row = values["backbones"]["mobilenet"]  # with a grid of heads and one of second phases
 row["features"]["frozen_until"] = ["conv_pw_12_relu", "conv_pw_11_relu"]
 row["finetune"]["heads"] = {"learning_rate": [3.0e-3, 1.0e-2], "dropout": [0.3], "hidden_units": [0]}
-row["finetune"]["tails"] = {"unfrozen_learning_rate": [1.0e-3], "batch_size": [16, 32], "halving": 2}
+row["finetune"]["tails"] = {"unfrozen_learning_rate": [1.0e-6], "batch_size": [16, 32], "halving": 2}
 values["baselines"]["cnn"]["train"]["epochs"] = 3
 values["compare"]["resamples"] = 200
 yaml.safe_dump(values, sys.stdout, sort_keys=False)

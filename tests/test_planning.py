@@ -96,7 +96,7 @@ def test_every_tail_of_a_grid_counts() -> None:
     )
     counts = {"train": 10, "validation": 5, "test": 5, "views": 2}
     plan = make_plan(params.features, params.backbones["vgg16"], ONE_CUT, **counts)
-    assert plan.workload == Workload(**counts, epochs=2, unfrozen_epochs=2, tails=6)
+    assert plan.workload == Workload(**counts, epochs=2, unfrozen_epochs=12)
     assert plan.chosen.phase_2 == 6 * 2 * (10 * 90 + 5 * 30)
 
 

@@ -10,30 +10,12 @@ import pytest
 from tuning_on_trial import calibrated, digits, features, small, tuned
 
 from graft.sections import Backbone
-from graft.tails import rungs, tail_grid
+from graft.tails import tail_grid
 from graft.training import Trained
 
 CUTS = ["conv_pw_11_relu", "conv_pw_12_relu"]
 EPOCHS = 4
 SETTINGS = {"epochs": 2, "unfrozen_epochs": EPOCHS, "dropout": 0.2, "patience": 3, "weight_decay": 0.01}
-
-
-@pytest.mark.parametrize(
-    ("candidates", "epochs", "halving", "expected"),
-    [
-        (1, 10, 1, [(1, 10)]),
-        (24, 10, 1, [(24, 10)]),
-        (1, 10, 3, [(1, 10)]),
-        (24, 10, 2, [(24, 1), (12, 2), (6, 3), (3, 5), (1, 10)]),
-        (24, 10, 3, [(24, 1), (8, 2), (2, 4), (1, 10)]),
-        (24, 10, 4, [(24, 1), (6, 3), (1, 10)]),
-        (24, 2, 2, [(24, 1), (12, 2)]),
-        (24, 1, 2, [(24, 1)]),
-        (3, 100, 2, [(3, 50), (1, 100)]),
-    ],
-)
-def test_rungs_by_hand(candidates: int, epochs: int, halving: int, expected: list[tuple[int, int]]) -> None:
-    assert rungs(candidates, epochs, halving) == expected
 
 
 def row(halving: int = 1, **changes: object) -> Backbone:

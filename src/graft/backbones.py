@@ -151,7 +151,8 @@ def file_base(base: Base) -> keras.Model:
 def legal_cuts(model: keras.Model) -> list[str]:
     """The layers after which exactly one tensor goes on, in order: where trunk and tail can be parted.
 
-    The last layer is not among them, nor is one before the first weights, since one side would have nothing to learn.
+    The last layer is not among them, nor is one before the first trainable weights, since one side would have nothing
+    to learn. Nor are bare operations, which have no name of their own.
     """
     layers = model.get_config()["layers"]
     position = {layer["config"]["name"]: index for index, layer in enumerate(layers)}
@@ -159,10 +160,11 @@ def legal_cuts(model: keras.Model) -> list[str]:
     for index, layer in enumerate(layers):
         for source in _sources(layer["inbound_nodes"]):
             last_use[position[source]] = index
-    weighted = min(position[layer.name] for layer in model.layers if layer.weights)
+    names = {layer.name for layer in model.layers}
+    weighted = min(position[layer.name] for layer in model.layers if layer.trainable_weights)
     cuts, open_until = [], 0  # the furthest reader of anything made before the layer at hand
     for index, layer in enumerate(layers[:-1]):
-        if index >= weighted and open_until <= index:
+        if index >= weighted and open_until <= index and layer["config"]["name"] in names:
             cuts.append(layer["config"]["name"])
         open_until = max(open_until, last_use[index])
     return cuts
@@ -183,7 +185,8 @@ def check_cut(model: keras.Model, layer: str) -> None:
     """Refuse a layer after which the base cannot be cut.
 
     Raises:
-        BackboneError: there is no such layer, or more than one tensor crosses there; the nearest legal ones are named.
+        BackboneError: there is no such layer, or more than one tensor crosses there, or one side would have nothing to
+            learn; the nearest legal ones are named.
     """
     cuts = legal_cuts(model)
     if layer in cuts:
@@ -197,9 +200,10 @@ def check_cut(model: keras.Model, layer: str) -> None:
     at = names.index(layer)
     before = [name for name in cuts if names.index(name) < at][-1:]
     after = [name for name in cuts if names.index(name) > at][:1]
+    wanted = "one tensor alone must cross there" if before and after else "both sides must have weights to learn"
     raise BackboneError(
-        f"frozen_until: {layer} of {model.name} cannot be cut, one tensor alone must cross there; "
-        f"the nearest layers where it does: {', '.join(before + after)}"
+        f"frozen_until: {layer} of {model.name} cannot be cut, {wanted}; "
+        f"the nearest layers where it can: {', '.join(before + after)}"
     )
 
 

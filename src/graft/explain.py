@@ -97,19 +97,11 @@ def forecast(params: Params, name: str, counts: Counts, views: StoredViews) -> F
 
 def calibrate(name: str, row: Backbone, base: keras.Model, image_size: int, segments: planning.Segments) -> Rate:
     """The rate of a base on this machine, by a second of frozen passes over noise; random weights are as fast."""
-    from graft.extraction import frozen_pass
+    from graft.extraction import row_pass
     from graft.inference import apply_model
 
     print(f"plan: timing {name}", file=sys.stderr, flush=True)
-    whole = frozen_pass(
-        base,
-        application=row.base.application,
-        input_size=row.base.input_size,
-        image_size=image_size,
-        pooling=row.features.pooling,
-        start=IMAGE,
-        ends=[TOP],
-    )
+    whole = row_pass(base, row, image_size, IMAGE, [TOP])
     size = row.features.batch_size
     noise = np.random.default_rng(0).integers(0, 256, (size, image_size, image_size, 3), np.uint8)
     batches = apply_model(whole, noise, np.tile(np.arange(size), 1 + CALIBRATION_BATCHES), size)

@@ -75,17 +75,22 @@ def top_rows(features: FeatureSet, rows: np.ndarray, source: Path, row: Backbone
     model = load_base(source)
     start = features.nearest(points(model, row.features.cuts))
     size = features.stored[IMAGE].row_shape[0]
-    extractor = frozen_pass(
-        model,
-        application=row.base.application,
-        input_size=row.base.input_size,
-        image_size=size,
-        pooling=row.features.pooling,
-        start=start,
-        ends=[TOP],
-    )
+    extractor = row_pass(model, row, size, start, [TOP])
     batches = apply_model(extractor, features.stored[start], rows, row.features.batch_size)
     return np.concatenate([top for (top,) in batches])
+
+
+def row_pass(base: keras.Model, row: Backbone, image_size: int, start: str, ends: Sequence[str]) -> keras.Model:
+    """frozen_pass of a base as its row of params.yaml describes it."""
+    return frozen_pass(
+        base,
+        application=row.base.application,
+        input_size=row.base.input_size,
+        image_size=image_size,
+        pooling=row.features.pooling,
+        start=start,
+        ends=ends,
+    )
 
 
 def load_extractor(description: dict[str, Any], source: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -27,6 +27,27 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 2**25  # copied at a time from the store to the outputs
 
 
+@dataclass
+class Passes:
+    """What passed through the frozen base.
+
+    Attributes:
+        rows: views, counted again in each pass.
+        multiply_adds: of these.
+        seconds: reading and writing included.
+    """
+
+    rows: int = 0
+    multiply_adds: int = 0
+    seconds: float = 0.0
+
+    def add(self, rows: int, multiply_adds: int, seconds: float) -> None:
+        """Count some more."""
+        self.rows += rows
+        self.multiply_adds += rows * multiply_adds
+        self.seconds += seconds
+
+
 @dataclass(frozen=True)
 class Extraction:
     """What a call of write_features did.
@@ -34,14 +55,14 @@ class Extraction:
     Attributes:
         computed: distinct views for which some point had to be computed.
         reused: distinct views that the store had at every stored point.
-        multiply_adds: of what was computed.
-        seconds: spent in the frozen base, reading and writing included.
+        whole: all that passed.
+        steady: that without the first batch of each pass, which waits for its graph to be traced.
     """
 
     computed: int
     reused: int
-    multiply_adds: int
-    seconds: float
+    whole: Passes
+    steady: Passes
 
 
 def write_features(
@@ -67,18 +88,17 @@ def write_features(
     """
     keys = view_keys(pixels, base.row.features.batch_size)
     spaces = {point: base.space(store, point) for point in plan["stored"]}
-    started = time.perf_counter()
+    whole, steady = Passes(), Passes()
     with ExitStack() as stack:
         for space in sorted(spaces.values(), key=lambda space: space.folder.name):  # so that no two wait for each other
             stack.enter_context(space.locked())
-        computed, spent = _complete(base, spaces, keys, pixels, store)
-    seconds = time.perf_counter() - started
+        computed = _complete(base, spaces, keys, pixels, store, whole, steady)
     for point, space in spaces.items():
         _copy(folder, point, space.rows(keys), base.row_shape(point))
     write_table(folder / ROWS, index)
     write_json(folder / PLAN, plan)
     reused = len(np.unique(keys, axis=0)) - computed if spaces else 0
-    return Extraction(computed, reused, spent, seconds)
+    return Extraction(computed, reused, whole, steady)
 
 
 def _copy(folder: Path, point: str, rows: Rows, row_shape: tuple[int, ...]) -> None:
@@ -90,15 +110,20 @@ def _copy(folder: Path, point: str, rows: Rows, row_shape: tuple[int, ...]) -> N
 
 
 def _complete(
-    base: FrozenBase, spaces: Mapping[str, Space], keys: np.ndarray, pixels: Rows, store: FeatureStore
-) -> tuple[int, int]:
-    """Compute what the spaces lack; returns for how many distinct keys that was, and in how many multiply-adds."""
+    base: FrozenBase,
+    spaces: Mapping[str, Space],
+    keys: np.ndarray,
+    pixels: Rows,
+    store: FeatureStore,
+    whole: Passes,
+    steady: Passes,
+) -> int:
+    """Compute what the spaces lack, and count it; returns for how many distinct keys that was."""
     distinct, positions = np.unique(keys, axis=0, return_index=True)  # equal pixels are computed once
     lacking = {point: ~space.find(distinct) for point, space in spaces.items()}
     wanted = np.flatnonzero(np.any(list(lacking.values()), axis=0)) if lacking else np.empty(0, int)
     starts = _starts(base, store) if len(wanted) else {}
     held = {layer: space.find(distinct) for layer, space in starts.items()}
-    spent = 0
     with tqdm(total=len(wanted), desc="features", unit="view", disable=None) as bar:
         for start, ends, chosen in _groups(base.depth, lacking, held, wanted):
             batch_keys = distinct[chosen]
@@ -107,9 +132,12 @@ def _complete(
             if start != IMAGE and not _same(base, start, ends, source, views):
                 start, source = IMAGE, views
             model = base.frozen_pass(start, ends)
-            _extract(base, model, source, batch_keys, [spaces[end] for end in ends], bar)
-            spent += len(chosen) * multiply_adds(model)
-    return len(wanted), spent
+            began = time.perf_counter()
+            first = _extract(base, model, source, batch_keys, [spaces[end] for end in ends], bar)
+            ended, each = time.perf_counter(), multiply_adds(model)
+            whole.add(len(chosen), each, ended - began)
+            steady.add(max(0, len(chosen) - base.row.features.batch_size), each, ended - first)
+    return len(wanted)
 
 
 def _starts(base: FrozenBase, store: FeatureStore) -> dict[str, Space]:
@@ -157,9 +185,9 @@ def _same(base: FrozenBase, start: str, ends: list[str], source: Rows, views: Ro
 
 def _extract(
     base: FrozenBase, model: keras.Model, source: Rows, keys: np.ndarray, spaces: Sequence[Space], bar: tqdm[Any]
-) -> None:
-    """Apply the model to all rows of the source, and give the store what comes out."""
-    at = 0
+) -> float:
+    """Apply the model to all rows of the source, and give the store what comes out; returns when one batch was done."""
+    at, first = 0, 0.0
     with ExitStack() as stack:
         writers = [stack.enter_context(space.writer()) for space in spaces]
         for outputs in apply_model(model, source, np.arange(len(source)), base.row.features.batch_size):
@@ -168,6 +196,8 @@ def _extract(
                 writer.append(keys[at : at + count], _rounded(output, base.storage))
             at += count
             bar.update(count)
+            first = first or time.perf_counter()
+    return first
 
 
 def _rounded(rows: np.ndarray, storage: str) -> np.ndarray:

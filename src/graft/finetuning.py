@@ -55,15 +55,7 @@ class _Material:
         return start, None if start == point else self._frozen_pass(start, point)
 
     def _frozen_pass(self, start: str, end: str) -> keras.Model:
-        return extraction.frozen_pass(
-            self.base,
-            application=self.row.base.application,
-            input_size=self.row.base.input_size,
-            image_size=self.image_size,
-            pooling=self.row.features.pooling,
-            start=start,
-            ends=[end],
-        )
+        return extraction.row_pass(self.base, self.row, self.image_size, start, [end])
 
     def rows(self, point: str) -> tuple[Rows, Rows]:
         """Training and validation rows at a stored point."""

@@ -92,7 +92,7 @@ def record_estimate(name: str, plan: Mapping[str, Any], estimated: Work) -> None
     write_json(_path("plans", name), record | {"next": {"plan": dict(plan), "estimated": asdict(estimated)}})
 
 
-def record_actual(name: str, row: Backbone, plan: Mapping[str, Any], actual: Work) -> Checked:
+def record_actual(name: str, row: Backbone, plan: Mapping[str, Any], actual: Work, rate: Rate) -> Checked:
     """Keep what a features stage did beside what was foretold of it, and its rate for the next forecast.
 
     A forecast is used up by the first stage after it, since that changes the store.
@@ -101,7 +101,7 @@ def record_actual(name: str, row: Backbone, plan: Mapping[str, Any], actual: Wor
     foretold = record.get("next")
     estimated = foretold["estimated"] if foretold and foretold["plan"] == plan else None
     write_json(_path("plans", name), {"last": {"estimated": estimated, "actual": asdict(actual)}})
-    record_rate(name, row, Rate(actual.multiply_adds, actual.seconds, actual.computed, "run"))
+    record_rate(name, row, rate)
     return Checked(Work(**estimated) if estimated else None, actual)
 
 

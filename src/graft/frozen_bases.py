@@ -57,16 +57,8 @@ class FrozenBase:
         return (*backbones.legal_cuts(self.model), TOP)
 
     def frozen_pass(self, start: str, ends: Sequence[str]) -> keras.Model:
-        """As the function of this name."""
-        return extraction.frozen_pass(
-            self.model,
-            application=self.row.base.application,
-            input_size=self.row.base.input_size,
-            image_size=self.image_size,
-            pooling=self.row.features.pooling,
-            start=start,
-            ends=ends,
-        )
+        """As extraction.frozen_pass."""
+        return extraction.row_pass(self.model, self.row, self.image_size, start, ends)
 
     def row_shape(self, point: str) -> tuple[int, ...]:
         """Of the rows at a point."""

@@ -84,10 +84,10 @@ def _stages(forecast: Forecast) -> list[list[str]]:
     for point, facts in plan.to_json()["points"].items():
         rows.append(["", f"keeps {point}", f"{load.rows:,}", "", "", amount(facts["bytes"], "B")])
     rows.append(["phase 1", f"trains heads, from {read}", f"{load.epochs} x {both}", *_cost(chosen.phase_1, rate), ""])
-    phases = f"{load.tails} x {load.unfrozen_epochs}" if load.tails > 1 else f"{load.unfrozen_epochs}"
+    phases = f"{load.unfrozen_epochs:g}"
     for cut in (plan.segments.cuts or (IMAGE,)) if load.unfrozen_epochs else ():
         what = "trains the whole base" if cut == IMAGE else f"trains after {cut}"
-        total = load.tails * load.unfrozen_epochs * tail_epoch(plan.segments, load, plan.stored, cut)
+        total = round(load.unfrozen_epochs * tail_epoch(plan.segments, load, plan.stored, cut))
         start = plan.segments.nearest(plan.stored, cut)
         what += "" if start == cut else f", from {start}"
         rows.append(["phase 2", what, f"{phases} x {both}", *_cost(total, rate), ""])

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from graft import halving
 from graft.errors import GraftError
 from graft.feature_sets import IMAGE, TOP
-from graft.sections import Backbone, FeatureStorage
+from graft.sections import MOST_CUTS, Backbone, FeatureStorage
 
 COPIES = 3  # of a kept row: the stage's output, DVC's cache and the store; where DVC links, there are fewer
 BACKWARD = 2  # passes forward that one backward pass costs
-MOST_CUTS = 12  # each doubles the options
 
 
 class PlanError(GraftError):
@@ -35,8 +35,7 @@ class Workload:
         test: images, one row each.
         views: of each training image.
         epochs: of phase 1; heads of a grid pass together.
-        unfrozen_epochs: of one second phase.
-        tails: second phases at each cut, all counted in full.
+        unfrozen_epochs: of phase 2 at each cut, those of all candidates of a grid together.
         svm: whether a support vector machine is fitted, which takes every row at the top.
     """
 
@@ -45,8 +44,7 @@ class Workload:
     test: int
     views: int
     epochs: int
-    unfrozen_epochs: int
-    tails: int = 1
+    unfrozen_epochs: float
     svm: bool = True
 
     @property
@@ -194,9 +192,8 @@ def make_plan(
     Raises:
         PlanError: as choose.
     """
-    grid, settings = row.finetune.tails, row.finetune
-    tails = len(grid.unfrozen_learning_rate) * len(grid.batch_size) if grid else 1
-    workload = Workload(train, validation, test, views, settings.epochs, settings.unfrozen_epochs, tails)
+    unfrozen_epochs = halving.epochs_per_cut(row)
+    workload = Workload(train, validation, test, views, row.finetune.epochs, unfrozen_epochs)
     return choose(segments, workload, max_gb=storage.max_gb, itemsize=np.dtype(storage.storage).itemsize)
 
 
@@ -208,7 +205,7 @@ def _option(segments: Segments, workload: Workload, stored: tuple[str, ...], ite
         stored=stored,
         features=workload.rows * segments.between(IMAGE, stored[-1]) if stored else 0,
         phase_1=workload.epochs * (workload.train + workload.validation) * to_top,
-        phase_2=workload.tails * workload.unfrozen_epochs * sum(epochs),
+        phase_2=round(workload.unfrozen_epochs * sum(epochs)),
         svm=workload.rows * to_top if workload.svm else 0,
         bytes=size,
         fits=size <= max_gb * 10**9,

@@ -66,7 +66,7 @@ class StoredViews:
             self._distinct = np.unique(view_keys(self._pixels, BATCH), axis=0)
         row, storage = self._params.backbones[name], self._params.features.storage
         base = FrozenBase.load(self._places.sources / name, row, self._pixels.row_shape[0], storage)
-        return {point: ~base.space(self.store, point).find(self._distinct) for point in plan.stored}
+        return {point: ~base.space(self.store, point).find(self._distinct, check=False) for point in plan.stored}
 
     def _open(self, counts: Counts) -> tuple[ViewPixels | None, str | None]:
         """The pixels of the views, or why the store cannot be asked for them."""

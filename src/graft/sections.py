@@ -17,6 +17,7 @@ FilePath = Annotated[Path, Field(strict=False)]  # text becomes a path
 LearningRate = Annotated[Number, Field(gt=0, le=10)]
 Positive = Annotated[int, Field(ge=1)]
 Dropout = Annotated[Number, Field(ge=0, lt=1)]
+MOST_CUTS = 12  # each doubles the ways of keeping activations that are weighed
 HiddenUnits = Annotated[int, Field(ge=0)]  # of a hidden ReLU layer between features and classes; 0: none
 
 
@@ -161,7 +162,7 @@ class Features(Section):
 
     pooling: Literal["flatten", "avg", "max"]
     # A layer's name; several, of which phase 2 tries each; or none: the whole base is trained on the images.
-    frozen_until: str | Annotated[list[str], Field(min_length=1)]
+    frozen_until: str | Annotated[list[str], Field(min_length=1, max_length=MOST_CUTS)]
     batch_size: Positive
 
     @property
@@ -179,7 +180,18 @@ class Features(Section):
         return self
 
 
-class Heads(Section):
+class Grid(Section):
+    """Lists of values, of which every combination is trained once."""
+
+    @model_validator(mode="after")
+    def _lists_distinct_values(self) -> Grid:
+        for name, values in self:
+            if isinstance(values, list) and len(set(values)) < len(values):
+                raise ValueError(f"{name} must list different values, received {values}")
+        return self
+
+
+class Heads(Grid):
     """A grid of heads: every combination is trained in phase 1, all of them in one pass."""
 
     learning_rate: Annotated[list[LearningRate], Field(min_length=1)]
@@ -187,7 +199,7 @@ class Heads(Section):
     hidden_units: Annotated[list[HiddenUnits], Field(min_length=1)]
 
 
-class Tails(Section):
+class Tails(Grid):
     """A grid of second phases: every combination, with every layer of frozen_until, starts from phase 1's head."""
 
     unfrozen_learning_rate: Annotated[list[LearningRate], Field(min_length=1)]

@@ -112,7 +112,9 @@ class Space:
         """
         index, positions = self._locate(_strings(keys))
         if (absent := np.count_nonzero(positions < 0)) > 0:
-            raise ArtifactError(f"{self.folder} must hold the {len(keys)} rows asked for, {absent} are absent")
+            raise ArtifactError(
+                f"{self.folder} must hold the {len(keys)} rows asked for, {absent} are absent; run again"
+            )
         owner = index.owner[positions]
         for number in np.unique(owner):
             with suppress(FileNotFoundError):

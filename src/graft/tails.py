@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graft.batches import Rows
+from graft.halving import rungs
 from graft.heads import best_trial, publish_trial
 from graft.sections import Backbone
 from graft.training import Candidate, compile_model, steps_of
@@ -43,25 +43,6 @@ def tail_grid(row: Backbone) -> list[TailParams]:
     rates = settings.tails.unfrozen_learning_rate if settings.tails else [settings.unfrozen_learning_rate]
     sizes = settings.tails.batch_size if settings.tails else [settings.batch_size]
     return [TailParams(*values) for values in itertools.product(cuts, rates, sizes)]
-
-
-def rungs(candidates: int, epochs: int, halving: int) -> list[tuple[int, int]]:
-    """How many candidates are trained until which epoch, rung by rung.
-
-    Successive halving (Jamieson & Talwalkar 2016): from a rung to the next the best 1/halving go on, to `halving` times
-    the epochs, the last rung having them all. There are no more rungs than keep both numbers changing.
-
-    >>> rungs(24, 10, 2)
-    [(24, 1), (12, 2), (6, 3), (3, 5), (1, 10)]
-    """
-    sizes, budgets = [candidates], [epochs]
-    if halving > 1:
-        while sizes[-1] > 1:
-            sizes.append(max(1, sizes[-1] // halving))
-        while budgets[0] > 1:
-            budgets.insert(0, math.ceil(budgets[0] / halving))
-    count = min(len(sizes), len(budgets))
-    return list(zip(sizes[:count], budgets[-count:], strict=True))
 
 
 @dataclass(frozen=True)
@@ -181,15 +162,7 @@ def fit_tails(
         length = Phase(phase, settings.unfrozen_epochs, params.unfrozen_learning_rate)
         trials.append(Trial(length, settings.patience, first_epoch, publish if alone else None))
     halving = settings.tails.halving if settings.tails else 1
-    with TemporaryDirectory() as folder:
-        going = list(range(len(grid)))
-        for size, until in rungs(len(grid), settings.unfrozen_epochs, halving):
-            going = sorted(going, key=lambda number: trials[number].best_loss)[:size]
-            for number in sorted(going):
-                if not trials[number].done:
-                    bench = benches.at(grid[number].frozen_until)
-                    bench.run(trials[number], grid[number], Path(folder) / f"{number}.npz", seed, until)
-                    _forget_all_but_the_best(trials)
+    _climb(rungs(len(grid), settings.unfrozen_epochs, halving), benches, grid, trials, seed)
     best = best_trial(trials)
     kept = best.best_loss < loss_to_beat
     benches.reset()
@@ -202,6 +175,21 @@ def fit_tails(
         Candidate(f"tail-{number:02d}", phase, asdict(params), trial.history, kept and trial is best)
         for number, (params, trial) in enumerate(zip(grid, trials, strict=True), start=1)
     ]
+
+
+def _climb(
+    steps: list[tuple[int, int]], benches: _Benches, grid: list[TailParams], trials: list[Trial], seed: int
+) -> None:
+    """Take the best so many of the trials to so many epochs, rung by rung."""
+    going = list(range(len(grid)))
+    with TemporaryDirectory() as folder:
+        for size, until in steps:
+            going = sorted(going, key=lambda number: trials[number].best_loss)[:size]
+            for number in sorted(going):
+                if not trials[number].done:
+                    bench = benches.at(grid[number].frozen_until)
+                    bench.run(trials[number], grid[number], Path(folder) / f"{number}.npz", seed, until)
+                    _forget_all_but_the_best(trials)
 
 
 def _forget_all_but_the_best(trials: list[Trial]) -> None:

@@ -170,12 +170,27 @@ def describe(model: TrainedModel) -> dict[str, str]:
 
 
 def parameters(journal: JournalRecord) -> dict[str, str]:
-    """The params under dotted names, the first epoch of later phases (unfrozen_from_epoch), how many candidates."""
+    """The params under dotted names, the first epoch of later phases (unfrozen_from_epoch), how many candidates.
+
+    Where a grid stands in place of a value, it is the chosen candidate's; phase 2 has a batch size of its own then.
+    """
     starts: dict[str, str] = {}
     for epoch in journal.epochs:
         starts.setdefault(f"{epoch['phase']}_from_epoch", str(epoch["epoch"]))
     candidates = {"candidates": str(len(journal.candidates))} if journal.candidates else {}
-    return flat(journal.header["params"]) | dict(list(starts.items())[1:]) | candidates
+    return flat(journal.header["params"]) | dict(list(starts.items())[1:]) | candidates | _chosen(journal)
+
+
+def _chosen(journal: JournalRecord) -> dict[str, str]:
+    """The values of the chosen candidates, under the names that a run without a grid has."""
+    names = {"frozen_until": "features.frozen_until", "batch_size": "finetune.unfrozen_batch_size"}
+    values = {
+        names.get(name, f"finetune.{name}"): value
+        for candidate in journal.candidates
+        if candidate["chosen"]
+        for name, value in candidate["params"].items()
+    }
+    return flat(values)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, str]:

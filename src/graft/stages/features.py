@@ -14,8 +14,8 @@ from graft import planning, runtime
 from graft.artifacts import read_manifest, read_views
 from graft.costs import segments
 from graft.feature_sets import feature_index, read_view_pixels
-from graft.features import write_features
-from graft.forecasts import Work, record_actual
+from graft.features import Extraction, write_features
+from graft.forecasts import Rate, Work, record_actual
 from graft.frozen_bases import FrozenBase
 from graft.params import Params, load_params, row
 from graft.stages import PARAMS_FILE, ParamsFile, feature_store, start
@@ -25,7 +25,7 @@ from graft.store import FeatureStore
 
 def run(
     params: Params, name: str, *, prepared: Path, augmented: Path, source: Path, out: Path, store: Path | None
-) -> tuple[planning.Plan, Work]:
+) -> tuple[planning.Plan, Extraction]:
     """Write data/features/<name>: what the plan keeps, from the store where it is there already."""
     backbone = row(params.backbones, name, "backbones")
     runtime.configure(params.seed)
@@ -45,21 +45,22 @@ def run(
     print(f"features {name}: {planning.describe(plan)}", flush=True)
     with new_folder(out) as folder, _opened(store, params.features.store_gb) as opened:
         done = write_features(folder, base, plan.to_json(), index, pixels, opened)
-    return plan, Work(done.computed, done.reused, done.multiply_adds, plan.output_bytes, done.seconds)
+    return plan, done
 
 
 @contextmanager
 def _opened(root: Path | None, max_gb: float) -> Iterator[FeatureStore]:
-    """The store, afterwards within its bound; without one, a temporary place for the rows of this run."""
-    if root is None or not max_gb:
-        with tempfile.TemporaryDirectory() as folder:
-            yield FeatureStore(Path(folder), 0)
-        return
-    store = FeatureStore(root, int(max_gb * 10**9))
+    """The store, afterwards within its bound; where it may hold nothing, a temporary place for the rows of this run."""
+    store = FeatureStore(root, int(max_gb * 10**9)) if root else None
     try:
-        yield store
+        if store and max_gb:
+            yield store
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield FeatureStore(Path(folder), 0)
     finally:
-        store.evict()
+        if store:
+            store.evict()
 
 
 def main(
@@ -72,10 +73,12 @@ def main(
 ) -> None:
     """Run as the features stage of one backbone."""
     loaded = load_params(params)
-    plan, work = run(
+    plan, done = run(
         loaded, name, prepared=prepared, augmented=augmented, source=source, out=out, store=feature_store()
     )
-    checked = record_actual(name, row(loaded.backbones, name, "backbones"), plan.to_json(), work)
+    work = Work(done.computed, done.reused, done.whole.multiply_adds, plan.output_bytes, done.whole.seconds)
+    rate = Rate(done.steady.multiply_adds, done.steady.seconds, done.steady.rows, "run")
+    checked = record_actual(name, row(loaded.backbones, name, "backbones"), plan.to_json(), work, rate)
     foretold = f" (foretold: {_told(checked.estimated)})" if checked.estimated else ""
     print(f"features {name}: {_told(work)}{foretold}")
 

@@ -14,7 +14,7 @@ from graft.finetuning import fine_tune
 from graft.network_runs import write_network_run
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths
-from graft.stages import PARAMS_FILE, UNTRACKED, ParamsFile, run_key_of, stage_name, start
+from graft.stages import PARAMS_FILE, ParamsFile, recorded_params, run_key_of, stage_name, start
 from graft.weights import load_base
 
 
@@ -65,8 +65,7 @@ def _identity(params: Params, name: str, key: str) -> RunIdentity:
         kind="finetune",
         backbone=name,
         stage=stage_name("finetune", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
-        | params.backbones[name].model_dump(mode="json", include={"base", "features", "finetune"}),
+        params=recorded_params(params, name, "finetune"),
     )
 
 
