@@ -69,7 +69,8 @@ def main(
                 stream.write(json.dumps({"case": case, "factor": factor, "stage": stage, **asdict(measured)}) + "\n")
             print(f"{case} x{factor} {stage}: {measured.seconds:.1f} s, {measured.peak_mib:.0f} MiB", flush=True)
         shutil.rmtree(workspace)
-    text = f"## Growth: {CASES[case].application} at {CASES[case].input_size} px, {views} views, {cores} cores\n\n{markdown(relative(rows))}\n"
+    title = f"Growth: {CASES[case].application} at {CASES[case].input_size} px, {views} views, {cores} cores"
+    text = f"## {title}\n\n{markdown(relative(rows))}\n"
     print(f"\n{text}", flush=True)
     with (out / "growth.md").open("a", encoding="utf-8") as stream:
         stream.write(f"{text}\n")

@@ -33,10 +33,10 @@ class ShardWriter:
         return self
 
     def append(self, rows: np.ndarray) -> None:
-        """Append rows of shape (n, *row_shape)."""
+        """Append rows of shape (n, *row_shape), which must not change afterwards."""
         if rows.shape[1:] != self._row_shape:
             raise ArtifactError(f"{self._name} rows must have shape {self._row_shape}, received {rows.shape[1:]}")
-        self._pending.append(rows.astype(self._dtype))
+        self._pending.append(rows.astype(self._dtype, copy=False))
         self._pending_rows += len(rows)
         while self._pending_rows >= self._shard_rows:
             self._flush(self._shard_rows)

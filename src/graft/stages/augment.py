@@ -53,7 +53,9 @@ def _draw_preview(folder: Path, manifest: Manifest, count: int, path: Path) -> N
     chosen = chosen[np.argsort(labels[chosen], kind="stable")]
     shown = range(min(count, PREVIEW_VIEWS))
     stored = read_images(folder, count * len(labels))
-    figure = Figure(figsize=(1.3 * len(shown) + 0.9, 1.3 * len(chosen) + 0.4), layout="constrained")
+    names, width, height = 0.1 * max(map(len, labels[chosen])) + 0.2, 1.3 * len(shown), 1.3 * len(chosen)  # inches
+    figure = Figure(figsize=(names + width, height + 0.4))  # margins by hand: to find them takes longer than to draw
+    figure.subplots_adjust(names / (names + width), 0.05 / (height + 0.4), 0.995, height / (height + 0.4), 0.04, 0.04)
     axes = figure.subplots(len(chosen), len(shown), squeeze=False)
     for row, position in enumerate(chosen):
         for view, image in enumerate(stored[position + len(labels) * np.array(shown)]):
