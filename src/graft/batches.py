@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from graft.feature_sets import Rows as Array
 
-RESIDENT_BYTES = 256 * 2**20  # rows up to this size are read once and stay in memory while a phase lasts
+RESIDENT_BYTES = 160 * 2**20  # rows up to this size are read once and stay in memory while a phase lasts
 
 Batch = tuple[Any, ...]  # inputs, one-hot labels and, where classes weigh differently, weights
 

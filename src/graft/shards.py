@@ -46,7 +46,7 @@ class ShardWriter:
         np.save(self._folder / f"{self._name}-{self._shards:05d}.npy", rows[:count], allow_pickle=False)
         self._shards += 1
         self._rows += min(count, len(rows))
-        self._pending = [rows[count:]] if len(rows) > count else []
+        self._pending = [rows[count:].copy()] if len(rows) > count else []  # a view would keep all of the rows
         self._pending_rows = max(0, len(rows) - count)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -130,8 +130,9 @@ class Trainer:
         """Train, one trial for each model, from where they stand until all are done or have so many epochs."""
         from tqdm import tqdm
 
-        held = {id(rows.inputs): resident(rows.inputs) for rows in (self._train, self._validation)}
-        train, validation = (replace(rows, inputs=held[id(rows.inputs)]) for rows in (self._train, self._validation))
+        same = self._train.inputs is self._validation.inputs
+        train = replace(self._train, inputs=resident(self._train.inputs))
+        validation = replace(self._validation, inputs=train.inputs if same else resident(self._validation.inputs))
         first = max(len(trial.history) for trial in trials)
         for epoch in tqdm(range(first, until), desc=trials[0].phase.name, unit="epoch", disable=None):
             going = [not trial.done for trial in trials]

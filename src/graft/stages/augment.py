@@ -19,7 +19,7 @@ from graft.shards import ShardWriter
 from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.storage import new_file, new_folder, write_table
 
-BATCH = 256  # images held in memory at a time
+BATCH = 64  # images held in memory at a time
 PREVIEW_IMAGES, PREVIEW_VIEWS = 6, 8
 
 
