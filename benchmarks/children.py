@@ -63,7 +63,8 @@ def measure(script: str, *arguments: object, environment: Mapping[str, str]) -> 
         seconds = time.perf_counter() - started
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text(errors='replace')[-5000:]}")
+            tail = log.read_text(errors="replace")[-5000:]
+            raise SystemExit(f"{' '.join(command)} ended with {child.returncode}:\n{tail}")
         report = json.loads(result.read_text())
     cpu = usage.ru_utime + usage.ru_stime
     return Measured(seconds, cpu, report.pop("peak_mib"), anonymous, report.pop("parts"), report.pop("cpu"), report)

@@ -52,18 +52,10 @@ WORK = {
 
 
 def multiply_adds(model: keras.Model, after: str | None = None) -> int:
-    """Of one image through the layers of a base, or those after one: kernel size times output positions."""
-    names = [layer.name for layer in model.layers]
-    layers = model.layers[names.index(after) + 1 if after else 0 :]
-    total = 0
-    for layer in layers:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
-            positions = 1
-            for side in layer.output.shape[1:-1]:
-                positions *= side
-            total += positions * int(kernel.shape.num_elements())
-    return total
+    """Of one image through the layers of a base, or those after one."""
+    from graft import backbones, costs
+
+    return costs.multiply_adds(backbones.part(model, after, None, "tail") if after else model)
 
 
 def plain(setting: Setting, work: Work, tail: float) -> float:
