@@ -7,7 +7,6 @@ from graft.artifacts import (
     Manifest,
     Predictions,
     class_numbers,
-    read_features,
     read_images,
     read_manifest,
     read_predictions,
@@ -110,55 +109,6 @@ def test_views_of_another_manifest_are_refused(tmp_path, views):
         ArtifactError, match="does not hold the views of this manifest's training images; rerun augment"
     ):
         read_views(tmp_path, MANIFEST)
-
-
-INDEX = pd.concat(
-    [
-        ROWS[["image_id", "split", "label"]].assign(view=0),
-        ROWS[["image_id", "split", "label"]].iloc[[0, 2]].assign(view=1),
-    ],
-    ignore_index=True,
-)
-
-
-def write_features(folder, index=INDEX, top=6, cut=None):
-    write_table(folder / "index.parquet", index)
-    write_shards(folder, "top", top)
-    if cut is not None:
-        write_shards(folder, "cut", cut)
-
-
-def test_features_come_back_by_split_and_view(tmp_path):
-    write_features(tmp_path, cut=6)
-    features = read_features(tmp_path, MANIFEST)
-    assert features.views == 2
-    assert features.labels.tolist() == [1, 0, 0, 1, 1, 0]
-    assert features.positions("train").tolist() == [0, 2]
-    assert features.positions("train", view=1).tolist() == [4, 5]
-    assert features.positions("validation").tolist() == [3]
-    np.testing.assert_array_equal(features.top[features.positions("train", view=1)], [[8, 9], [10, 11]])
-    assert features.cut is not None
-
-
-def test_a_base_that_is_not_cut_has_no_activations_there(tmp_path):
-    write_features(tmp_path)
-    assert read_features(tmp_path, MANIFEST).cut is None
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param({"top": 5}, "top has 5 rows, its index has 6", id="too few activations"),
-        pytest.param({"cut": 7}, "cut has 7 rows, its index has 6", id="too many at the cut"),
-        pytest.param({"index": INDEX.drop(columns="view")}, "must have the columns", id="no views"),
-        pytest.param({"index": INDEX.assign(label="ants")}, "rerun features", id="other labels"),
-        pytest.param({"index": INDEX.iloc[[1, 0, 2, 3, 4, 5]]}, "rerun features", id="another order"),
-    ],
-)
-def test_features_of_other_rows_are_refused(tmp_path, arguments, message):
-    write_features(tmp_path, **arguments)
-    with pytest.raises(ArtifactError, match=message):
-        read_features(tmp_path, MANIFEST)
 
 
 HELD_OUT = ROWS.iloc[[1, 3]]

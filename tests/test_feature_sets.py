@@ -92,3 +92,25 @@ def test_rows_that_the_plan_names_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "top.json").unlink()
     with pytest.raises(ArtifactError, match=r"top.json is missing"):
         read_features(tmp_path, MANIFEST)
+
+
+INDEX = feature_index(MANIFEST, VIEWS)
+
+
+@pytest.mark.parametrize(
+    ("index", "rows", "message"),
+    [
+        (INDEX, 6, "block1 has 6 rows, its index has 7"),
+        (INDEX.drop(columns="view"), 7, "must have the columns"),
+        (INDEX.assign(label="b"), 7, "rerun features"),
+        (INDEX.iloc[[1, 0, 2, 3, 4, 5, 6]], 7, "rerun features"),
+    ],
+    ids=["too few activations", "no views", "other labels", "another order"],
+)
+def test_features_of_other_rows_are_refused(index: pd.DataFrame, rows: int, message: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "index.parquet", index)
+    write_json(tmp_path / "plan.json", {"stored": ["block1"]})
+    with ShardWriter(tmp_path, "block1", (1,), np.float32) as writer:
+        writer.append(np.zeros((rows, 1), np.float32))
+    with pytest.raises(ArtifactError, match=message):
+        read_features(tmp_path, MANIFEST)

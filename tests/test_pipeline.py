@@ -31,6 +31,18 @@ def paths(root: Path, name: str, *, history: bool = True) -> RunPaths:
     )
 
 
+def run_transfer(root: Path, params: Params, name: str, prefix: str = "") -> None:
+    """The stages features, finetune and svm of a backbone; their runs are named with a prefix."""
+    extracted = root / f"data/features/{prefix}{name}"
+    folders = {what: root / "data" / what for what in ("prepared", "augmented")}
+    folders["source"] = root / "models/source" / name
+    features.run(params, name, **folders, out=extracted, store=root / ".store/features")
+    for stage, model in ((finetune, name), (svm, f"{name}-svm")):
+        key = f"key-{prefix}{model}"
+        to = paths(root, f"{prefix}{model}", history=stage is finetune)
+        stage.run(params, name, **folders, features=extracted, paths=to, key=key)
+
+
 def run_pipeline(root: Path, params: Params) -> None:
     """What `dvc repro` does, through the stages' functions."""
     prepared, augmented, reports = root / "data/prepared", root / "data/augmented", root / "reports"
@@ -40,17 +52,8 @@ def run_pipeline(root: Path, params: Params) -> None:
     for name in params.baselines:
         baseline.run(params, name, prepared=prepared, augmented=augmented, paths=paths(root, name), key=f"key-{name}")
     for name in params.backbones:
-        source, extracted = root / "models/source" / name, root / "data/features" / name
-        pretrain.run(params, name, source)
-        features.run(params, name, prepared=prepared, augmented=augmented, source=source, out=extracted)
-        finetune.run(
-            params, name, prepared=prepared, augmented=augmented, features=extracted, source=source,
-            paths=paths(root, name), key=f"key-{name}",
-        )  # fmt: skip
-        svm.run(
-            params, name, prepared=prepared, features=extracted, source=source,
-            paths=paths(root, f"{name}-svm", history=False), key=f"key-{name}-svm",
-        )  # fmt: skip
+        pretrain.run(params, name, root / "models/source" / name)
+        run_transfer(root, params, name)
     out = compare.Outputs(
         reports / "leaderboard.json", reports / "leaderboard.csv", reports / "leaderboard.md",
         reports / "metrics/test", reports / "confusion.csv", reports / "figures/models", reports / "index.html",
@@ -209,3 +212,20 @@ def test_a_second_run_gives_the_same_bytes_and_no_second_mlflow_run(finished: An
     assert sorted(first) == sorted(second)
     assert [name for name in first if first[name] != second[name]] == []
     assert len(runs_in_mlflow(root, params)[1]) == len(MODELS)
+
+
+def test_the_disk_that_features_may_take_changes_no_result(finished: tuple[Path, Params]) -> None:
+    root, params = finished
+    nothing = params.model_copy(update={"features": params.features.model_copy(update={"max_gb": 0.0})})
+    try:
+        run_transfer(root, nothing, "mobilenet", prefix="unstored-")
+        assert read_json(root / "data/features/unstored-mobilenet/plan.json")["stored"] == []
+        for model in ("mobilenet", "mobilenet-svm"):
+            stored, unstored = (
+                read_predictions(root / f"reports/runs/{prefix}{model}/predictions.parquet").probabilities
+                for prefix in ("", "unstored-")
+            )
+            np.testing.assert_allclose(unstored, stored, rtol=1e-4, atol=1e-6)
+    finally:
+        for folder in root.glob("*/**/unstored-*"):
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
