@@ -47,10 +47,6 @@ CASES = {
         "VGG16", 96, 1.0, "flatten", "block4_pool",
         ("block4_conv3", "block4_pool", "block5_conv1", "block5_conv2"), imagenet=False,
     ),
-    "small": Case(  # of growth.py: rows of a few kilobytes, so that many pass in little time
-        "MobileNet", 96, 0.25, "avg", "conv_pw_11_relu",
-        ("conv_pw_9_relu", "conv_pw_10_relu", "conv_pw_11_relu", "conv_pw_12_relu"), imagenet=False,
-    ),
 }  # fmt: skip
 
 
@@ -90,13 +86,14 @@ def build(case: Case) -> keras.Model:
 
 
 def write_photos(folder: Path, counts: dict[str, dict[str, int]], size: tuple[int, int]) -> None:
-    """Generated photos of so many pixels, so many per split and class: noise, coarser in one class."""
+    """Generated photos of so many pixels, so many per split and class: noise, coarser and redder in one."""
     random = np.random.default_rng(0)
     for split, classes in counts.items():
         for kind, (name, count) in enumerate(classes.items()):
             (folder / split / name).mkdir(parents=True, exist_ok=True)
             for index in range(count):
                 coarse = random.integers(0, 256, (12 + 12 * kind, 16 + 16 * kind, 3), np.uint8)
+                coarse[..., 0] |= 128 * (1 - kind)
                 picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
                 picture.save(folder / split / name / f"{index:05d}.jpg", quality=90)
 
@@ -109,7 +106,7 @@ def params_of(name: str, case: Case, views: int, photos: Path, weights: str) -> 
     values["data"] |= {"split": "predefined", "test": "none", "train_per_class": None}
     values["data"]["near_duplicates"] = {"distance": 0, "correlation": 1.0}  # every photo stays where it is
     values["augment"] |= {"views": views, "horizontal_flip": True, "zoom": 0.15, "translation": 0.1, "fill": "reflect"}
-    row = values["backbones"]["mobilenet" if name == "small" else name]
+    row = values["backbones"][name]
     row["base"] = {"application": case.application, "input_size": case.input_size, "width": case.width}
     row["base"] |= {"weights": weights, "depends_on": watched}
     row["features"] |= {"pooling": case.pooling, "frozen_until": case.cut, "batch_size": 32}

@@ -1,7 +1,7 @@
 """How do time and memory of the stages on frozen features grow with the data?
 
-    python benchmarks/growth.py                      # 1, 4 and 16 times 1,000 images: about 6 minutes on two cores
-    python benchmarks/growth.py --case mobilenet --images 400
+    python benchmarks/growth.py                      # 1, 4 and 16 times 600 images: about 8 minutes on two cores
+    python benchmarks/growth.py --case resnet50 --images 200
 
 Images are generated, half of them to train on, each different. Each stage runs in a process of its own, which reports
 its seconds and its peak memory: all that is resident, and the same without mapped files. What counts is the last
@@ -45,8 +45,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for growth.md, growth.jsonl and the workspace.")] = Path(
         ".work/bench"
     ),
-    case: Annotated[str, typer.Option(help=f"One of {', '.join(CASES)}.")] = "small",
-    images: Annotated[int, typer.Option(help="At 1x; half of them are trained on.")] = 1000,
+    case: Annotated[str, typer.Option(help=f"One of {', '.join(CASES)}.")] = "mobilenet",
+    images: Annotated[int, typer.Option(help="At 1x; half of them are trained on.")] = 600,
     factors: str = "1,4,16",
     views: int = 2,
     cores: int = 2,

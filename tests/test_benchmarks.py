@@ -79,6 +79,7 @@ def test_a_ratio_stands_beside_its_ceiling() -> None:
     assert [line["Graft s"] for line in found] == [10, 20, 12, 22]
     assert [line["ratio"] for line in found] == pytest.approx([2, 2.5, 25 / 12, 2.5])
     assert [line["by CPU"] for line in found] == pytest.approx([2, 2.5, 25 / 12, 2.5])
+    assert [line["without SVC"] for line in found] == pytest.approx([2, 2.5, 2.4, 2.7])
     assert found[0]["ceiling"] == pytest.approx(120 / 70)
     assert found[0]["reached"] == "117%"
     assert found[1]["with imports"] == pytest.approx(55 / 25)
