@@ -15,12 +15,15 @@ from graft.sections import (
     Backbone,
     Baseline,
     Compare,
+    Curve,
     Data,
     FeatureStorage,
+    Inspect,
     Pretrain,
     Section,
     Tracking,
     Train,
+    Transferability,
 )
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -41,6 +44,9 @@ class Params(Section):
     features: FeatureStorage
     backbones: dict[str, Backbone]
     baselines: dict[str, Baseline]
+    transferability: Transferability
+    inspect: Inspect
+    curve: Curve
     compare: Compare
     tracking: Tracking
 
@@ -56,6 +62,13 @@ class Params(Section):
             raise ValueError("backbones and baselines are both empty: there is nothing to train")
         if both := sorted(set(self.backbones) & set(self.baselines)):
             raise ValueError(f"a name may stand in backbones or in baselines, received in both: {', '.join(both)}")
+        return self
+
+    @model_validator(mode="after")
+    def _curve_names_rows(self) -> Params:
+        for section, rows in (("backbones", self.backbones), ("baselines", self.baselines)):
+            if unknown := sorted(set(getattr(self.curve, section)) - set(rows)):
+                raise ValueError(f"curve.{section} must name rows of {section}, received {', '.join(unknown)}")
         return self
 
     def models(self) -> dict[str, str]:

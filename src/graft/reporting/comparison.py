@@ -1,0 +1,175 @@
+"""What a comparison of trained models holds: the leaderboard and everything that the pages tell beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from graft.artifacts import Predictions
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A small picture with what stands under it.
+
+    Attributes:
+        png: the picture.
+        caption: a few words; may be empty.
+        title: what a pointer shows, such as the file's name; may be empty.
+        true: the actual class where the caption names a prediction; else empty.
+        predicted: the predicted class, likewise.
+    """
+
+    png: bytes
+    caption: str
+    title: str = ""
+    true: str = ""
+    predicted: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One figure of the look inside a model.
+
+    Attributes:
+        name: filters, feature_maps, grad_cam or occlusion.
+        title: heading.
+        text: what is to be seen, and what it cannot tell.
+        tiles: in rows of one length where `columns` is given.
+        columns: tiles in a row; 0 where they flow.
+    """
+
+    name: str
+    title: str
+    text: str
+    tiles: Sequence[Tile]
+    columns: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one trained model left for the comparison.
+
+    Attributes:
+        model: as in Params.models.
+        kind: baseline, finetune or svm.
+        backbone: the row of params.yaml under backbones; None for a baseline.
+        predictions: for the validation and test images, calibrated.
+        history: one row per epoch; None for models that are not trained by epochs.
+        parameters: number of trained and frozen weights.
+        timings: seconds of training by phase (`train_seconds` is their sum), what it cost when it was done.
+        repeats: predictions of the further trainings from other seeds, none where train.repeats is 1.
+        costs: multiply_adds and model_bytes; latency_ms with latency_ms_low and _high (quartiles), and throughput
+            (images a second); missing ones are None.
+        abstain_below: confidence under which a prediction abstains; None: it always does.
+        looks: of the look inside; empty for SVMs.
+    """
+
+    model: str
+    kind: str
+    backbone: str | None
+    predictions: Predictions
+    history: pd.DataFrame | None
+    parameters: int
+    timings: Mapping[str, float]
+    repeats: Sequence[Predictions] = ()
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    abstain_below: float | None = None
+    looks: Sequence[Look] = ()
+
+    @property
+    def train_seconds(self) -> float:
+        """Of all phases together."""
+        return self.timings["train_seconds"]
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """How well a score of the frozen bases foretells what was trained on them.
+
+    Attributes:
+        score: logme or linear_probe.
+        kind: finetune or svm, whose final accuracy it is compared with.
+        coefficient: Kendall's tau-b; None where it is undefined.
+        p_value: exact, two-sided; None where it is undefined.
+        n: number of backbones.
+    """
+
+    score: str
+    kind: str
+    coefficient: float | None
+    p_value: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """From what a comparison was made.
+
+    Attributes:
+        commit: of the project; None outside of Git.
+        dirty: whether the working tree had other changes than those that `dvc repro` makes.
+        data: DVC's md5 by path, of the source and of the prepared images.
+        versions: of Python and of the packages that compute something, by name.
+        machine: processor, threads, operating system.
+        weights: one row per backbone: where the base's weights come from and their licence, for people.
+    """
+
+    commit: str | None
+    dirty: bool
+    data: Mapping[str, str]
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+    weights: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is told of the models; the final split is test, or validation where there is none.
+
+    Attributes:
+        frame: the leaderboard: one row per model with leaderboard.COLUMNS, the champion first.
+        runs: by model, in the order of the frame.
+        classes: one row per model and class of the final split: model, label, n, and precision, recall and f1, each
+            with _low and _high.
+        slices: one row per slice of the final split, of the champion; as slices.evaluate_slices.
+        suspects: possible label errors, the most suspicious first; as suspects.find_suspects.
+        reliability: by model, before and after calibration, the bins of the final split; as reliability.bins.
+        coverage: by model, of the final split; as reliability.coverage_curve.
+        curve: accuracy against labelled images, as learning_curve.summarise; None where the curve is off.
+        transfer: one row per backbone: backbone, logme, linear_probe, linear_probe_low, linear_probe_high, seconds.
+        correlations: of those scores with the final accuracies.
+        maps: by backbone, image_id, split, label, pca_x, pca_y, tsne_x and tsne_y of some images.
+        mistakes: images of the final split that the champion got wrong, most confident first.
+        doubts: images that it got right, least confident first.
+        suspect_tiles: pictures of the first suspects, in their order.
+        provenance: what it was made from.
+    """
+
+    frame: pd.DataFrame
+    runs: Mapping[str, Run]
+    classes: pd.DataFrame
+    slices: pd.DataFrame
+    suspects: pd.DataFrame
+    reliability: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
+    coverage: Mapping[str, pd.DataFrame]
+    curve: pd.DataFrame | None
+    transfer: pd.DataFrame
+    correlations: Sequence[RankCorrelation]
+    maps: Mapping[str, pd.DataFrame]
+    mistakes: Sequence[Tile]
+    doubts: Sequence[Tile]
+    suspect_tiles: Sequence[Tile]
+    provenance: Provenance
+
+    @property
+    def champion(self) -> Run:
+        """The model that validation chose."""
+        return self.runs[str(self.frame["model"].iloc[0])]
+
+    @property
+    def classes_in_order(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return self.champion.predictions.classes
