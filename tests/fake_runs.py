@@ -73,11 +73,16 @@ def write_run(
     parameters: int = 1000,
     seconds: float = 12.5,
     seed: int = 0,
+    abstain_below: float | None = None,
+    repeats: Sequence[Predictions] = (),
 ) -> None:
     """Everything that compare reads of one model."""
     folder = reports / "runs" / model
     write_predictions(folder / "predictions.parquet", predictions)
-    write_json(folder / "summary.json", {"model": model, "kind": kind, "parameters": parameters})
+    for number, repeat in enumerate(repeats, start=1):
+        write_predictions(folder / "repeats" / f"{number:02d}.parquet", repeat)
+    facts = {"model": model, "kind": kind, "parameters": parameters, "abstain_below": abstain_below}
+    write_json(folder / "summary.json", facts)
     write_json(folder / "timings.json", {"train_seconds": seconds, "fit_seconds": seconds})
     if kind != "svm":
         phases = {"train": 24} if kind == "baseline" else {"frozen": 14, "unfrozen": 9}

@@ -15,6 +15,7 @@ from graft.artifacts import (
     write_manifest,
     write_predictions,
 )
+from graft.calibration import apply_temperature, remove_temperature
 from graft.shards import ShardWriter
 from graft.storage import ArtifactError, write_json, write_table
 
@@ -117,14 +118,43 @@ PROBABILITIES = np.array([[0.75, 0.25], [0.125, 0.875]])
 
 def test_predictions_come_back_exactly(tmp_path):
     path = tmp_path / "predictions.parquet"
-    write_predictions(path, Predictions(HELD_OUT, PROBABILITIES, CLASSES))
-    assert pd.read_parquet(path).columns.tolist() == ["image_id", "split", "label", "p:ants", "p:bees"]
+    write_predictions(path, Predictions(HELD_OUT, PROBABILITIES, CLASSES, 1.7))
+    assert pd.read_parquet(path).columns.tolist() == ["image_id", "split", "label", "temperature", "p:ants", "p:bees"]
     predictions = read_predictions(path)
     assert predictions.classes == CLASSES
+    assert predictions.temperature == 1.7
     assert predictions.rows["image_id"].tolist() == ["b", "d"]
     numbers, probabilities = predictions.split("validation")
     assert numbers.tolist() == [1]
     np.testing.assert_array_equal(probabilities, PROBABILITIES[1:])
+
+
+def test_uncalibrated_probabilities_are_those_before_the_temperature():
+    """(9, 1) / 10 at temperature 2 is (3, 1) / 4; the same as calibration.py has it, also where a class is at zero."""
+    np.testing.assert_allclose(Predictions(HELD_OUT, PROBABILITIES, CLASSES).uncalibrated(), PROBABILITIES)
+    by_hand = Predictions(HELD_OUT[:1], np.array([[0.75, 0.25]]), CLASSES, 2.0)
+    np.testing.assert_allclose(by_hand.uncalibrated(), [[0.9, 0.1]])
+    raw = np.random.default_rng(0).dirichlet(np.full(2, 0.1), 100)
+    for temperature in (0.05, 0.4, 1.0, 3.0, 20.0):
+        calibrated = apply_temperature(raw, temperature)
+        predictions = Predictions(HELD_OUT, calibrated, CLASSES, temperature)
+        np.testing.assert_allclose(predictions.uncalibrated(), raw, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(predictions.uncalibrated(), remove_temperature(calibrated, temperature), atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, np.inf, np.nan, "1"])
+def test_a_temperature_that_is_none_is_neither_written_nor_read(tmp_path, temperature):
+    path, message = tmp_path / "predictions.parquet", "temperature must be a positive number, received"
+    with pytest.raises(ArtifactError, match=message):
+        write_predictions(path, Predictions(HELD_OUT, PROBABILITIES, CLASSES, temperature))
+    assert not path.exists()
+    columns = {f"p:{name}": PROBABILITIES[:, number] for number, name in enumerate(CLASSES)}
+    write_table(path, HELD_OUT[["image_id", "split", "label"]].assign(temperature=temperature, **columns))
+    with pytest.raises(ArtifactError, match=message):
+        read_predictions(path)
+    write_table(path, HELD_OUT[["image_id", "split", "label"]].assign(temperature=[1.0, 2.0], **columns))
+    with pytest.raises(ArtifactError, match=r"temperature must be the same in every row, received \[1.0, 2.0\]"):
+        read_predictions(path)
 
 
 def test_an_absent_split_is_empty(tmp_path):
@@ -152,7 +182,7 @@ def test_predictions_that_are_no_probabilities_are_neither_written_nor_read(tmp_
     assert not path.exists()
     if values.shape == (2, 2):
         columns = {f"p:{name}": values[:, number] for number, name in enumerate(CLASSES)}
-        write_table(path, HELD_OUT[["image_id", "split", "label"]].assign(**columns))
+        write_table(path, HELD_OUT[["image_id", "split", "label"]].assign(temperature=1.0, **columns))
         with pytest.raises(ArtifactError, match=message):
             read_predictions(path)
 

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pytest
+from networks_on_trial import learnable_digits, tiny_params
 
 from graft import networks, runtime
-from graft.network_runs import candidate_table, save_keras_model
-from graft.training import Candidate
+from graft.artifacts import Manifest, read_predictions
+from graft.baselines import train_baseline
+from graft.network_runs import candidate_table, network_fit, save_keras_model
+from graft.params import Params
+from graft.runs import SEED_STRIDE, RunIdentity, RunPaths, train_and_write
+from graft.sections import Baseline
+from graft.shards import Shards, ShardWriter
+from graft.training import Candidate, Publish, Rows, Trained
 
 
 def test_equal_models_give_equal_files_that_keras_loads_safely(tmp_path: Path) -> None:
@@ -37,3 +47,56 @@ def test_candidates_are_a_line_each_at_their_best_epoch() -> None:
         "head-01,frozen,0.3,,2,0.6,0.3,True",
         "tail-01,unfrozen,,8,0,,,False",
     ]
+
+
+LAYERS: list[dict[str, dict[str, Any]]] = [
+    {"Rescaling": {"scale": 1 / 255}}, {"Conv2D": {"filters": 4, "kernel_size": 3}}, {"Flatten": {}},
+    {"Dropout": {"rate": 0.3}},
+]  # fmt: skip
+
+
+def train_cnn(folder: Path, settings: Params) -> RunPaths:
+    """A tiny network with dropout on forty digits, twenty of which it is told."""
+    pixels, labels = learnable_digits(8)
+    kept = np.arange(40)
+    with ShardWriter(folder, "images", (8, 8, 3), np.uint8) as writer:
+        writer.append(pixels[kept])
+    images = Shards(folder, "images")
+    names = [f"{number:02d}" for number in range(40)]
+    split = np.where(np.arange(40) % 2, "train", np.where(np.arange(40) % 4, "validation", "test"))
+    columns = {"image_id": names, "label": labels[kept].astype(str), "split": split, "group": names, "source": names}
+    manifest = Manifest(pd.DataFrame(columns).assign(width=8, height=8), ("0", "1"))
+    train = settings.baselines["cnn"].train
+    row = Baseline(input_size=8, channels=3, layers=LAYERS, train=train.model_copy(update={"batch_size": 4}))
+
+    def rows(name: str) -> Rows:
+        places = manifest.positions(name)
+        return Rows(images, [places], manifest.labels[places])
+
+    def fit(seed: int, publish: Publish) -> Trained:
+        return train_baseline(row, rows("train"), rows("validation"), classes=2, seed=seed, publish=publish)
+
+    paths = RunPaths(folder / "model", folder / "run", folder / "metrics.json", folder / "history.csv")
+    identity = RunIdentity("k", "cnn", "baseline", None, "baseline@cnn", {})
+    repeatable = network_fit(fit, manifest=manifest, images=images, batch_size=8)
+    train_and_write(repeatable, paths, identity, manifest=manifest, params=settings)
+    return paths
+
+
+def test_a_repeat_is_what_a_run_with_its_seed_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, batches and dropout follow from the seed alone, whatever the process has trained before."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+
+    def settings(seed: int, repeats: int) -> Params:
+        return tiny_params(seed=seed, train__repeats=repeats, baselines__cnn__train__epochs=3)
+
+    repeated = train_cnn(tmp_path / "repeated", settings(1, 2))
+    other = train_cnn(tmp_path / "other", settings(1 + SEED_STRIDE, 1))
+    train_cnn(tmp_path / "alone", settings(1, 1))
+    second = repeated.run / "repeats" / "01.parquet"
+    assert second.read_bytes() == (other.run / "predictions.parquet").read_bytes()
+    for name in ("model/model.keras", "model/calibration.json", "run/predictions.parquet", "metrics.json"):
+        assert (tmp_path / "repeated" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    first = read_predictions(repeated.run / "predictions.parquet").probabilities
+    assert np.abs(read_predictions(second).probabilities - first).max() > 1e-3
+    assert len((tmp_path / "repeated" / "history.csv").read_text().splitlines()) == 1 + 3

@@ -1,14 +1,31 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from fake_runs import DEFAULT
 
 from graft.artifacts import Manifest, read_predictions
+from graft.calibration import apply_temperature, fit_temperature, read_calibration
 from graft.journal import read_journal, work_folder
-from graft.runs import RunIdentity, RunPaths, held_out_predictions, held_out_rows, write_run
+from graft.metrics import classification_metrics
+from graft.params import Params
+from graft.runs import (
+    SEED_STRIDE,
+    RunIdentity,
+    RunPaths,
+    Training,
+    calibrated,
+    held_out_predictions,
+    held_out_rows,
+    train_and_write,
+)
 from graft.storage import read_json
 
 MANIFEST = Manifest(
@@ -38,44 +55,125 @@ def test_held_out_images_keep_the_manifests_order_and_their_labels() -> None:
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, rtol=1e-15)
 
 
-def test_a_run_is_written_with_validation_metrics_only_and_its_work_folder_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    identity = RunIdentity("k1", "vgg16", "finetune", "vgg16", "finetune@vgg16", {"seed": 1})
-    paths = RunPaths(tmp_path / "model", tmp_path / "run", tmp_path / "metrics.json", tmp_path / "history.csv")
-    journal = identity.start_journal()
-    journal.epoch(1, "frozen", {"loss": 0.5})
-    metrics = write_run(
-        paths,
-        identity,
-        journal,
-        parameters=7,
-        predictions=held_out_predictions(MANIFEST, PROBABILITIES),
-        seconds={"frozen": 1.5, "unfrozen": 2.0},
-        history=[{"epoch": 1, "phase": "frozen", "loss": 0.5}],
+def test_validation_alone_calibrates_and_all_images_are_at_its_temperature() -> None:
+    raw = held_out_predictions(MANIFEST, PROBABILITIES)
+    predictions, calibration = calibrated(raw, 0.9)
+    assert predictions.temperature == calibration.temperature == fit_temperature(*raw.split("validation"))
+    np.testing.assert_array_equal(
+        predictions.probabilities, apply_temperature(raw.probabilities, calibration.temperature)
     )
-    # of a, d, e the model has only a right; F1 of ant = 2 * 1 / (2 + 2), of bee 0; -(ln .9 + ln .4 + ln .3) / 3
-    assert metrics == {
-        "val_accuracy": pytest.approx(1 / 3),
-        "val_macro_f1": pytest.approx(0.25),
-        "val_log_loss": pytest.approx(0.7418747),
-    }
-    assert read_json(paths.metrics) == metrics
+    np.testing.assert_allclose(predictions.uncalibrated(), raw.probabilities, atol=1e-9)
+    elsewhere = dataclasses.replace(raw, probabilities=raw.probabilities.copy())
+    elsewhere.probabilities[1] = [0.01, 0.99]  # the test image
+    assert calibrated(elsewhere, 0.9)[1] == calibration
+
+
+class FakeFit:
+    """Trainings that never happened; what they say follows from their seed."""
+
+    def __init__(self, **more: Any) -> None:
+        self.more, self.seeds = more, list[int]()
+
+    def __call__(self, seed: int, publish: Any) -> tuple[Training, Callable[[Path], None]]:
+        self.seeds.append(seed)
+        publish(1, "frozen", {"loss": 0.5 + seed})
+        chances = PROBABILITIES + np.array([0.01, -0.01], "float32") * (seed % 7)
+        seconds = {"frozen": 1.5, "unfrozen": 2.0}
+        training = Training(chances, 7, seconds, [{"epoch": 1, "phase": "frozen", "loss": 0.5 + seed}], **self.more)
+        return training, partial(self._save, seed)
+
+    @staticmethod
+    def _save(seed: int, folder: Path) -> None:
+        (folder / "model.keras").write_text(f"seed {seed}")
+
+
+def params(**train: Any) -> Params:
+    return DEFAULT.model_copy(update={"train": DEFAULT.train.model_copy(update=train)})
+
+
+def write(folder: Path, fit: Any, settings: Params) -> RunPaths:
+    identity = RunIdentity("k1", "vgg16", "finetune", "vgg16", "finetune@vgg16", {"seed": 1})
+    paths = RunPaths(folder / "model", folder / "run", folder / "metrics.json", folder / "history.csv")
+    train_and_write(fit, paths, identity, manifest=MANIFEST, params=settings)
+    return paths
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_a_run_is_written_with_validation_metrics_only_and_its_work_folder_removed(root: Path) -> None:
+    paths = write(root, FakeFit(), params(abstain_accuracy=0.5))
+    predictions = read_predictions(paths.run / "predictions.parquet")
+    metrics = read_json(paths.metrics)
+    own = classification_metrics(*predictions.split("validation"))
+    assert metrics == {f"val_{name}": value for name, value in own.items()} | {"temperature": predictions.temperature}
+    assert metrics["val_accuracy"] == pytest.approx(1 / 3)  # of a, d, e the model has only a right
     assert read_json(paths.run / "timings.json") == {
         "train_seconds": 3.5,
         "frozen_seconds": 1.5,
         "unfrozen_seconds": 2.0,
     }
+    calibration = read_calibration(paths.model)
+    assert (calibration.temperature, calibration.abstain_accuracy) == (predictions.temperature, 0.5)
     assert read_json(paths.run / "summary.json") == {
         "model": "vgg16",
         "kind": "finetune",
         "backbone": "vgg16",
         "stage": "finetune@vgg16",
         "parameters": 7,
+        "abstain_below": calibration.abstain_below,
     }
     record = read_journal(paths.run / "journal.jsonl")
     assert record.complete
     assert record.metrics == metrics
-    assert len(read_predictions(paths.run / "predictions.parquet").rows) == 4
+    assert paths.history is not None
+    assert paths.history.read_text() == "epoch,phase,loss\n1,frozen,1.5\n"
+    assert (paths.model / "model.keras").read_text() == "seed 1"
+    assert read_json(paths.model / "input.json") == {"image_size": 32, "resize": "stretch"}
+    assert read_json(paths.model / "classes.json") == ["ant", "bee"]
     assert not work_folder("k1").exists()
+
+
+def test_what_a_search_tells_is_kept(root: Path) -> None:
+    candidate = {"name": "head-01", "phase": "frozen", "params": {"dropout": 0.1}, "history": [], "chosen": True}
+    paths = write(root, FakeFit(candidates=[candidate], tables={"search.csv": pd.DataFrame({"C": [1.0]})}), params())
+    assert (paths.run / "search.csv").read_text() == "C\n1.0\n"
+    assert read_journal(paths.run / "journal.jsonl").candidates == [candidate]
+
+
+def test_repeats_leave_the_first_training_as_it_is_alone(root: Path) -> None:
+    """Their predictions are those of a run that has their seed, each at its own temperature."""
+    fit = FakeFit()
+    alone, repeated = write(root / "alone", FakeFit(), params()), write(root / "repeated", fit, params(repeats=3))
+    assert fit.seeds == [1, 1 + SEED_STRIDE, 1 + 2 * SEED_STRIDE]
+    for one, other in ((alone.model, repeated.model), (alone.run, repeated.run)):
+        for path in one.iterdir():
+            if path.name not in ("timings.json", "journal.jsonl"):
+                assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+    assert not (alone.run / "repeats").exists()
+    assert [path.name for path in sorted((repeated.run / "repeats").iterdir())] == ["01.parquet", "02.parquet"]
+    for number, path in enumerate(sorted((repeated.run / "repeats").iterdir()), start=1):
+        seeded = params().model_copy(update={"seed": 1 + number * SEED_STRIDE})
+        itself = write(root / f"seed {number}", FakeFit(), seeded)
+        assert path.read_bytes() == (itself.run / "predictions.parquet").read_bytes()
+    temperatures = {read_predictions(path).temperature for path in repeated.run.rglob("*.parquet")}
+    assert len(temperatures) == 3
+
+
+def test_repeats_are_neither_in_the_journal_nor_in_the_training_seconds(root: Path) -> None:
+    paths = write(root, FakeFit(), params(repeats=2))
+    record = read_journal(paths.run / "journal.jsonl")
+    assert [epoch["metrics"] for epoch in record.epochs] == [{"loss": 1.5}]
+    timings = read_json(paths.run / "timings.json")
+    assert timings.pop("repeats_seconds") >= 0
+    assert timings == {"train_seconds": 3.5, "frozen_seconds": 1.5, "unfrozen_seconds": 2.0}
+    assert record.timings.keys() == timings.keys() | {"repeats_seconds"}
+
+
+def test_the_largest_seed_goes_round(root: Path) -> None:
+    fit = FakeFit()
+    write(root, fit, params(repeats=2).model_copy(update={"seed": 2**32 - 1}))
+    assert fit.seeds == [2**32 - 1, SEED_STRIDE - 1]

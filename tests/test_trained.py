@@ -1,3 +1,5 @@
+import json
+
 import fake_tracked as fake
 import pytest
 from fake_runs import fake_params
@@ -26,6 +28,16 @@ def test_only_an_svm_comes_with_its_base_and_only_data_with_its_hash(root, param
     assert [path.name for path in svm.files] == ["journal.jsonl", "search.csv"]
     assert vgg16.inputs == {"data/prepared": fake.MD5}
     assert {model.name for model in (cnn, vgg16, svm) if model.champion} == {"vgg16"}
+
+
+def test_metrics_are_the_numbers_of_the_leaderboard_and_nothing_else(root, params):
+    path = root / "reports" / "leaderboard.json"
+    rows = [row | {"temperature": 1.5, "pareto": True, "verdict": "worse"} for row in json.loads(path.read_text())]
+    path.write_text(json.dumps(rows))
+    cnn = fake.trained(root, params)[0]
+    assert cnn.metrics["temperature"] == 1.5
+    assert not {"champion", "pareto", "verdict", "backbone"} & set(cnn.metrics)
+    assert "test_accuracy" not in cnn.metrics  # there is none of this model
 
 
 def test_what_is_missing_or_unfinished_is_named(root, params):

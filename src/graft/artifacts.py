@@ -6,6 +6,7 @@ the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,45 +132,59 @@ class Predictions:
 
     Attributes:
         rows: image_id, split and label, in manifest order.
-        probabilities: of shape (n, classes), each row summing to one.
+        probabilities: calibrated, of shape (n, classes), each row summing to one.
         classes: class names in the order of the probability columns.
+        temperature: what the logarithms of the model's own probabilities were divided by, as calibration.py does.
     """
 
     rows: pd.DataFrame
     probabilities: np.ndarray
     classes: tuple[str, ...]
+    temperature: float = 1.0
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Class numbers (n,) and probabilities (n, classes) of one split; both empty where the split is."""
         chosen = (self.rows["split"] == name).to_numpy()
         return class_numbers(self.rows["label"][chosen], self.classes), self.probabilities[chosen]
 
+    def uncalibrated(self) -> np.ndarray:
+        """The probabilities (n, classes) as the model gave them, which is at temperature one."""
+        powers = (self.probabilities / self.probabilities.max(axis=1, keepdims=True)) ** self.temperature
+        return powers / powers.sum(axis=1, keepdims=True)
+
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write image id, split, label and one probability column per class."""
+    """Write image id, split, label, temperature (the same in every row) and one probability column per class."""
     _check_predictions(predictions, path)
     columns = [f"{PROBABILITY}{name}" for name in predictions.classes]
     probabilities = pd.DataFrame(np.asarray(predictions.probabilities, np.float64), columns=columns)
     rows = predictions.rows[["image_id", "split", "label"]].reset_index(drop=True)
-    write_table(path, pd.concat([rows, probabilities], axis=1))
+    write_table(path, pd.concat([rows.assign(temperature=float(predictions.temperature)), probabilities], axis=1))
 
 
 def read_predictions(path: Path) -> Predictions:
     """Read and check predictions.
 
     Raises:
-        ArtifactError: the file is missing or damaged, or a row is not a probability distribution.
+        ArtifactError: the file is missing or damaged, a row is not a probability distribution, or the temperature is
+            not one positive number.
     """
-    frame = read_table(path, ("image_id", "split", "label"))
+    frame = read_table(path, ("image_id", "split", "label", "temperature"))
     columns = [column for column in frame.columns if column.startswith(PROBABILITY)]
     classes = tuple(column.removeprefix(PROBABILITY) for column in columns)
-    predictions = Predictions(frame[["image_id", "split", "label"]], frame[columns].to_numpy(np.float64), classes)
+    temperatures = frame["temperature"].unique().tolist()
+    if len(temperatures) != 1:
+        raise ArtifactError(f"{path}: temperature must be the same in every row, received {temperatures[:5]}")
+    probabilities = frame[columns].to_numpy(np.float64)
+    predictions = Predictions(frame[["image_id", "split", "label"]], probabilities, classes, temperatures[0])
     _check_predictions(predictions, path)
     return predictions
 
 
 def _check_predictions(predictions: Predictions, path: Path) -> None:
-    probabilities = predictions.probabilities
+    probabilities, temperature = predictions.probabilities, predictions.temperature
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ArtifactError(f"{path}: temperature must be a positive number, received {temperature!r}")
     expected = (len(predictions.rows), len(predictions.classes))
     if probabilities.shape != expected:
         raise ArtifactError(f"{path}: probabilities must have shape {expected}, received {probabilities.shape}")

@@ -1,10 +1,11 @@
-"""What a finished network writes: itself, its predictions and its run."""
+"""A network's training as a run takes it, and the file of the network."""
 
 from __future__ import annotations
 
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,24 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from graft import runtime
 from graft.artifacts import Manifest
 from graft.inference import apply_model
-from graft.runs import (
-    RunIdentity,
-    RunPaths,
-    held_out_predictions,
-    held_out_rows,
-    write_classifier_facts,
-    write_run,
-)
+from graft.runs import Training, held_out_rows
 from graft.shards import Shards
-from graft.storage import new_folder, write_table, write_zip
-from graft.training import Candidate, Trained
+from graft.storage import write_zip
+from graft.training import Candidate, Publish, Trained
 
 if TYPE_CHECKING:
     import keras
 
-    from graft.journal import Journal
+    from graft.runs import Fit
 
 
 def save_keras_model(path: Path, model: keras.Model) -> None:
@@ -52,39 +47,34 @@ def _numbered_objects(config: str) -> str:
     )
 
 
-def write_network_run(
-    paths: RunPaths,
-    identity: RunIdentity,
-    journal: Journal,
-    trained: Trained,
-    *,
-    manifest: Manifest,
-    images: Shards,
-    batch_size: int,
-    resize: str,
-) -> None:
-    """Predict the held-out images with the finished network, and write it and its run."""
-    model, inputs = trained.shortcut or (trained.model, images)
-    batches = apply_model(model, inputs, held_out_rows(manifest), batch_size)
-    predictions = held_out_predictions(manifest, np.concatenate([probabilities for (probabilities,) in batches]))
-    with new_folder(paths.model) as folder:
-        save_keras_model(folder / "model.keras", trained.model)
-        write_classifier_facts(folder, manifest.classes, images.row_shape[0], resize)
-    for candidate in trained.candidates:
-        journal.candidate(asdict(candidate))
-    metrics = write_run(
-        paths,
-        identity,
-        journal,
-        parameters=trained.model.count_params(),
-        predictions=predictions,
-        seconds=trained.seconds,
-        history=trained.history,
-    )
-    if trained.candidates:
-        write_table(paths.run / "candidates.csv", candidate_table(trained.candidates))
-    epochs = len(trained.history)
-    print(f"{identity.kind} {identity.model}: {epochs} epochs, validation accuracy {metrics['val_accuracy']:.1%}")
+def network_fit(
+    train: Callable[[int, Publish], Trained], *, manifest: Manifest, images: Shards, batch_size: int
+) -> Fit:
+    """A network's training for runs.train_and_write, each from TensorFlow as a new process would have it.
+
+    Args:
+        train: from a seed and what each epoch is told to; builds or loads everything that it trains.
+        manifest: of the images.
+        images: row i being image i of the manifest.
+        batch_size: of predictions.
+    """
+
+    def fit(seed: int, publish: Publish) -> tuple[Training, Callable[[Path], None]]:
+        runtime.configure(seed)
+        trained = train(seed, publish)
+        model, inputs = trained.shortcut or (trained.model, images)
+        batches = apply_model(model, inputs, held_out_rows(manifest), batch_size)
+        training = Training(
+            np.concatenate([probabilities for (probabilities,) in batches]),
+            trained.model.count_params(),
+            trained.seconds,
+            trained.history,
+            [asdict(candidate) for candidate in trained.candidates],
+            {"candidates.csv": candidate_table(trained.candidates)} if trained.candidates else {},
+        )
+        return training, lambda folder: save_keras_model(folder / "model.keras", trained.model)
+
+    return fit
 
 
 def candidate_table(candidates: list[Candidate]) -> pd.DataFrame:

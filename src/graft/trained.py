@@ -132,7 +132,7 @@ def _read_model(
     header = journal.header
     return TrainedModel(
         journal=journal,
-        metrics={key: value for key, value in row.items() if isinstance(value, int | float) and key != "champion"},
+        metrics={name: value for name, value in row.items() if type(value) in (int, float)},  # and no booleans
         champion=row["champion"],
         folder=models / row["model"],
         source=models / "source" / header["backbone"] if header["kind"] == "svm" else None,

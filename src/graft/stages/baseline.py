@@ -7,57 +7,43 @@ from typing import Annotated
 
 import typer
 
-from graft import runtime
 from graft.artifacts import read_images, read_manifest, read_views, view_rows
 from graft.baselines import train_baseline
-from graft.network_runs import write_network_run
+from graft.network_runs import network_fit
 from graft.params import Params, load_params, row
-from graft.runs import RunIdentity, RunPaths
+from graft.runs import RunIdentity, RunPaths, train_and_write
 from graft.stages import PARAMS_FILE, UNTRACKED, ParamsFile, run_key_of, stage_name, start
-from graft.training import Rows, class_weights
+from graft.training import Publish, Rows, Trained, class_weights
 
 
 def run(params: Params, name: str, *, prepared: Path, augmented: Path, paths: RunPaths, key: str) -> None:
     """Train one baseline and write the model, its predictions and its journal."""
     baseline = row(params.baselines, name, "baselines")
-    runtime.configure(params.seed)
     manifest = read_manifest(prepared)
     views = read_views(augmented, manifest)
     images = read_images(prepared, len(manifest.rows))
     labels, validation = manifest.labels, manifest.positions("validation")
     train_labels = labels[manifest.positions("train")]
-    identity = RunIdentity(
+    weights = class_weights(train_labels, params.train.class_weights)
+    pixels = Rows(read_images(augmented, len(views)), view_rows(views), train_labels, weights)
+
+    def train(seed: int, publish: Publish) -> Trained:
+        unseen = Rows(images, [validation], labels[validation])
+        return train_baseline(baseline, pixels, unseen, classes=len(manifest.classes), seed=seed, publish=publish)
+
+    fit = network_fit(train, manifest=manifest, images=images, batch_size=baseline.train.batch_size)
+    train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params)
+
+
+def _identity(params: Params, name: str, key: str) -> RunIdentity:
+    shared = params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
+    return RunIdentity(
         key=key,
         model=name,
         kind="baseline",
         backbone=None,
         stage=stage_name("baseline", name),
-        params=params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
-        | baseline.model_dump(mode="json"),
-    )
-    journal = identity.start_journal()
-    trained = train_baseline(
-        baseline,
-        Rows(
-            read_images(augmented, len(views)),
-            view_rows(views),
-            train_labels,
-            class_weights(train_labels, params.train.class_weights),
-        ),
-        Rows(images, [validation], labels[validation]),
-        classes=len(manifest.classes),
-        seed=params.seed,
-        publish=journal.epoch,
-    )
-    write_network_run(
-        paths,
-        identity,
-        journal,
-        trained,
-        manifest=manifest,
-        images=images,
-        batch_size=baseline.train.batch_size,
-        resize=params.data.resize,
+        params=shared | params.baselines[name].model_dump(mode="json"),
     )
 
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from graft import runtime
 from graft.artifacts import read_images, read_manifest
 from graft.feature_sets import read_features, read_view_pixels
 from graft.finetuning import fine_tune
-from graft.network_runs import write_network_run
+from graft.network_runs import network_fit
 from graft.params import Params, load_params, row
-from graft.runs import RunIdentity, RunPaths
+from graft.runs import RunIdentity, RunPaths, train_and_write
 from graft.stages import PARAMS_FILE, ParamsFile, recorded_params, run_key_of, stage_name, start
+from graft.training import Publish, Trained
 from graft.weights import load_base
 
 
@@ -31,31 +31,24 @@ def run(
 ) -> None:
     """Fine-tune one backbone and write the model, its predictions and its journal."""
     backbone = row(params.backbones, name, "backbones")
-    runtime.configure(params.seed)
     manifest = read_manifest(prepared)
-    pixels = read_view_pixels(prepared, augmented, manifest)
-    identity = _identity(params, name, key)
-    journal = identity.start_journal()
-    trained = fine_tune(
-        load_base(source),
-        backbone,
-        manifest,
-        read_features(features, manifest, pixels),
-        image_size=params.data.image_size,
-        class_weights=params.train.class_weights,
-        seed=params.seed,
-        publish=journal.epoch,
-    )
-    write_network_run(
-        paths,
-        identity,
-        journal,
-        trained,
-        manifest=manifest,
-        images=read_images(prepared, len(manifest.rows)),
-        batch_size=backbone.features.batch_size,
-        resize=params.data.resize,
-    )
+    feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
+
+    def train(seed: int, publish: Publish) -> Trained:
+        return fine_tune(
+            load_base(source),
+            backbone,
+            manifest,
+            feature_set,
+            image_size=params.data.image_size,
+            class_weights=params.train.class_weights,
+            seed=seed,
+            publish=publish,
+        )
+
+    images = read_images(prepared, len(manifest.rows))
+    fit = network_fit(train, manifest=manifest, images=images, batch_size=backbone.features.batch_size)
+    train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params)
 
 
 def _identity(params: Params, name: str, key: str) -> RunIdentity:

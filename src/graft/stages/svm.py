@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -14,13 +15,14 @@ import typer
 from graft.artifacts import Manifest, read_manifest
 from graft.feature_sets import TOP, FeatureSet, read_features, read_view_pixels
 from graft.params import Params, load_params, row
-from graft.runs import RunIdentity, RunPaths, held_out_predictions, held_out_rows, write_classifier_facts, write_run
-from graft.sections import Backbone, Svm
+from graft.runs import RunIdentity, RunPaths, Training, held_out_rows, train_and_write
+from graft.sections import Backbone
 from graft.stages import PARAMS_FILE, ParamsFile, recorded_params, run_key_of, stage_name, start
-from graft.storage import new_folder, read_json, write_json
+from graft.storage import read_json, write_json
 from graft.svm import Machine, count_parameters, fit_svm, save_svm
 
-TopRows = Callable[[np.ndarray], np.ndarray]  # row numbers to activations (n, features)
+if TYPE_CHECKING:
+    from graft.trials import Publish
 
 
 def run(
@@ -38,34 +40,25 @@ def run(
     backbone = row(params.backbones, name, "backbones")
     manifest = read_manifest(prepared)
     feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
-    identity = _identity(params, name, key)
-    journal = identity.start_journal()
-    started = time.perf_counter()
-    top = partial(_top, feature_set, source, backbone, params.seed)
-    machine = _fit(params, backbone.svm, manifest, feature_set, top)
-    seconds = time.perf_counter() - started
     card = read_json(source / "card.json")
-    base = {
-        "backbone": name,
-        "application": backbone.base.application,
-        "input_size": backbone.base.input_size,
-        "image_size": params.data.image_size,
-        "pooling": backbone.features.pooling,
-        "batch_size": backbone.features.batch_size,
-        "weights_sha256": card["weights_sha256"],
-    }
-    _write_model(paths.model, machine, base, manifest, params)
-    metrics = write_run(
-        paths,
-        identity,
-        journal,
-        parameters=card["parameters"] + count_parameters(machine.model),
-        predictions=_predict(machine, manifest, top),
-        seconds={"search": seconds},
-        search=machine.search,
-    )
-    chosen = ", ".join(f"{parameter} {value}" for parameter, value in machine.choice.items())
-    print(f"svm {name}: {chosen}, validation accuracy {metrics['val_accuracy']:.1%}")
+    started = time.perf_counter()
+    rows = _rows(manifest, feature_set, source, backbone, params.seed)
+    reading = time.perf_counter() - started
+
+    def fit(seed: int, publish: Publish) -> tuple[Training, Callable[[Path], None]]:
+        started = time.perf_counter()
+        machine = fit_svm(*rows.train, backbone.svm, seed, params.train.class_weights)
+        seconds = reading + time.perf_counter() - started
+        training = Training(
+            machine.model.predict_proba(rows.held_out),
+            card["parameters"] + count_parameters(machine.model),
+            {"search": seconds},
+            tables={"search.csv": machine.search},
+        )
+        print(f"svm {name}: " + ", ".join(f"{parameter} {value}" for parameter, value in machine.choice.items()))
+        return training, lambda folder: _save(folder, machine, _base(params, name, card["weights_sha256"]))
+
+    train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params)
 
 
 def _identity(params: Params, name: str, key: str) -> RunIdentity:
@@ -79,6 +72,24 @@ def _identity(params: Params, name: str, key: str) -> RunIdentity:
     )
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Top activations: of all views of the training images with their labels and groups, and of the held-out images."""
+
+    train: tuple[np.ndarray, np.ndarray, np.ndarray]
+    held_out: np.ndarray
+
+
+def _rows(manifest: Manifest, features: FeatureSet, source: Path, backbone: Backbone, seed: int) -> _Rows:
+    """Images of one group stay together in the machine's folds, as do the views of one image."""
+    train = np.flatnonzero((features.index["split"] == "train").to_numpy())
+    group_of = manifest.rows.set_index("image_id")["group"]
+    groups = group_of.loc[features.index["image_id"].iloc[train]].to_numpy()
+    top = partial(_top, features, source, backbone, seed)
+    held_out = top(held_out_rows(manifest))  # a feature folder begins with the images in manifest order
+    return _Rows((top(train), features.labels[train], groups), held_out)
+
+
 def _top(features: FeatureSet, source: Path, backbone: Backbone, seed: int, rows: np.ndarray) -> np.ndarray:
     """Activations at the top; only where the plan of the features stage stored none does this need TensorFlow."""
     if TOP in features.stored:
@@ -90,25 +101,23 @@ def _top(features: FeatureSet, source: Path, backbone: Backbone, seed: int, rows
     return top_rows(features, rows, source, backbone)
 
 
-def _fit(params: Params, settings: Svm, manifest: Manifest, features: FeatureSet, top: TopRows) -> Machine:
-    """The machine of all views of the training images, whose groups stay together in its folds."""
-    train = np.flatnonzero((features.index["split"] == "train").to_numpy())
-    group_of = manifest.rows.set_index("image_id")["group"]
-    groups = group_of.loc[features.index["image_id"].iloc[train]].to_numpy()
-    weights = params.train.class_weights
-    return fit_svm(top(train), features.labels[train], groups, settings, params.seed, weights)
+def _base(params: Params, name: str, weights_sha256: str) -> dict[str, Any]:
+    """What makes the machine's features of images."""
+    backbone = params.backbones[name]
+    return {
+        "backbone": name,
+        "application": backbone.base.application,
+        "input_size": backbone.base.input_size,
+        "image_size": params.data.image_size,
+        "pooling": backbone.features.pooling,
+        "batch_size": backbone.features.batch_size,
+        "weights_sha256": weights_sha256,
+    }
 
 
-def _write_model(out: Path, machine: Machine, base: dict[str, Any], manifest: Manifest, params: Params) -> None:
-    with new_folder(out) as folder:
-        save_svm(folder / "svm.skops", machine.model)
-        write_json(folder / "base.json", base)
-        write_classifier_facts(folder, manifest.classes, params.data.image_size, params.data.resize)
-
-
-def _predict(machine: Machine, manifest: Manifest, top: TopRows) -> Any:
-    held_out = top(held_out_rows(manifest))  # a feature folder begins with the images in manifest order
-    return held_out_predictions(manifest, machine.model.predict_proba(held_out))
+def _save(folder: Path, machine: Machine, base: dict[str, Any]) -> None:
+    save_svm(folder / "svm.skops", machine.model)
+    write_json(folder / "base.json", base)
 
 
 def main(
