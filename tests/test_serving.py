@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import fake_tracked as fake
 import numpy as np
@@ -13,6 +14,7 @@ from fake_runs import fake_params
 from PIL import Image
 
 from graft import serving
+from graft.calibration import Calibration, write_calibration
 from graft.images import ImageError
 from graft.serving import BATCH, Classifier, load_classifier
 from graft.storage import ArtifactError, write_json
@@ -32,7 +34,7 @@ def reddest(images):
     return sums / sums.sum(axis=1, keepdims=True)
 
 
-COLOURS = Classifier(("red", "green", "blue"), 8, "stretch", reddest)
+COLOURS = Classifier(("red", "green", "blue"), 8, "stretch", reddest, temperature=1.0, abstain_below=0.9)
 
 
 def test_files_of_any_size_are_classified_in_their_order():
@@ -59,13 +61,35 @@ def test_a_file_that_is_no_picture_is_named_by_its_position(bad, reason):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match=r"classes.json is missing"):
         load_classifier(tmp_path)
-    write_json(tmp_path / "classes.json", ["a"])
-    write_json(tmp_path / "input.json", {"image_size": 8, "resize": "stretch"})
+    write_facts(tmp_path)
     with pytest.raises(ArtifactError, match=r"holds neither model.keras nor svm.skops"):
         load_classifier(tmp_path)
     (tmp_path / "svm.skops").touch()
     with pytest.raises(ArtifactError, match="is an SVM on the features of a base; its models/source folder"):
         load_classifier(tmp_path)
+
+
+def test_a_model_from_before_calibration_is_refused_by_name(tmp_path):
+    save_network(write_facts(tmp_path))
+    (tmp_path / "calibration.json").unlink()
+    with pytest.raises(ArtifactError, match=r"calibration.json is missing; `dvc repro` makes it"):
+        load_classifier(tmp_path)
+
+
+def test_probabilities_are_calibrated_by_the_folders_temperature(tmp_path):
+    files = [png("red"), png("#4080c0")]
+    save_network(write_facts(tmp_path))
+    plain = load_classifier(tmp_path).classify(files)
+    calibrated = load_classifier(write_facts(tmp_path, temperature=2.0)).classify(files)
+    roots = np.sqrt(plain)  # a temperature of 2 halves the logarithms
+    np.testing.assert_allclose(calibrated, roots / roots.sum(axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_a_prediction_below_the_threshold_abstains():
+    probabilities = np.array([[0.95, 0.03, 0.02], [0.9, 0.1, 0.0], [0.3, 0.1, 0.6]])
+    assert COLOURS.abstains(probabilities).tolist() == [False, False, True]
+    assert replace(COLOURS, abstain_below=None).abstains(probabilities).all()
+    assert COLOURS.abstains(np.empty((0, 3))).shape == (0,)
 
 
 def test_requirements_are_pinned_to_what_is_installed():
@@ -81,6 +105,14 @@ def test_importing_it_imports_neither_mlflow_nor_tensorflow():
         "import sys, graft.serving; sys.exit(any(name in sys.modules for name in ('mlflow', 'tensorflow', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def write_facts(folder, *, temperature=1.0, abstain_below=0.9):
+    """What every model folder holds beside the model."""
+    write_json(folder / "classes.json", list(fake.CLASSES))
+    write_json(folder / "input.json", {"image_size": 8, "resize": "stretch"})
+    write_calibration(folder, Calibration(temperature, abstain_below, abstain_accuracy=0.99))
+    return folder
 
 
 def save_network(folder):
@@ -147,9 +179,11 @@ def test_the_registered_champion_loads_elsewhere_and_answers_as_the_model_does_h
         save_machine(tmp_path / "models" / champion, source)
     else:
         save_network(tmp_path / "models" / champion)
+    write_facts(tmp_path / "models" / champion, temperature=1.5, abstain_below=0.5)
     uri = publish(fake.trained(tmp_path, params), fake.TRACKING, fake.project(tmp_path, params)).uri
     files = [png("red"), png("#4080c0", (5, 50))]
-    expected = load_classifier(tmp_path / "models" / champion, source).classify(files)
+    classifier = load_classifier(tmp_path / "models" / champion, source)
+    expected = classifier.classify(files)
     shutil.rmtree(tmp_path / "models")  # whatever answers now came from the registry
 
     elsewhere = tmp_path / "elsewhere"
@@ -163,6 +197,7 @@ def test_the_registered_champion_loads_elsewhere_and_answers_as_the_model_does_h
     given = np.array([list(answer["probabilities"].values()) for answer in good])
     np.testing.assert_allclose(given, expected, atol=1e-5)
     assert [answer["class"] for answer in good] == [fake.CLASSES[row.argmax()] for row in expected]
+    assert [answer["abstain"] for answer in good] == classifier.abstains(expected).tolist()
     assert [code for code, _ in bad] == ["INVALID_PARAMETER_VALUE"] * 2
     assert "expected base64-encoded image files" in bad[0][1]
     assert "not-an-image: image 0" in bad[1][1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +81,51 @@ def cv(params: ParamsFile = PARAMS_FILE) -> None:
     typer.echo(
         "cv: written to reports/cv.csv and reports/cv.md; `dvc exp show` lists the folds, MLflow holds their runs"
     )
+
+
+@app.command()
+def curve() -> None:
+    """Measure accuracy against labelled images for every row of params.yaml, and run the pipeline."""
+    from graft.curve_rows import name_every_row
+
+    added = [name for names in name_every_row(PARAMS_FILE).values() for name in names]
+    named = f"named {', '.join(added)} in" if added else "every row is named in"
+    typer.echo(f"curve: {named} the section curve of {PARAMS_FILE}; running dvc repro")
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False).returncode)
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Image files.")],
+    model: Annotated[str | None, typer.Option(help="Of models/; the champion of the leaderboard if not given.")] = None,
+    abstain_below: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Probability, in place of the one that validation chose.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every class's probability, as JSON.")] = False,
+) -> None:
+    """Say what is on images, or that it is not sure enough; 1 is returned where a file is no picture."""
+    from graft import predicting
+
+    name = model or predicting.champion(Path("reports/leaderboard.json"))
+    classifier = predicting.load_model(name, Path("models"))
+    if abstain_below is not None:
+        classifier = replace(classifier, abstain_below=abstain_below)
+    answers = list(predicting.predict(classifier, files))
+    if as_json:
+        typer.echo(json.dumps([answer.as_record() for answer in answers], indent=2, ensure_ascii=False))
+    else:
+        typer.echo(predicting.to_table(answers))
+        typer.echo(predicting.rule(name, classifier), err=True)
+    if any(answer.reason for answer in answers):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(base: Annotated[str, typer.Option(help="A revision of Git.")] = "main") -> None:
+    """Say as Markdown, for a pull request, what changed in metrics and params against another revision."""
+    from graft.reporting.changes import describe_changes
+
+    typer.echo(describe_changes(base, Path.cwd(), "reports/leaderboard.json"), nl=False)
 
 
 @app.command()

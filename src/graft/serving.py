@@ -8,15 +8,20 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import GenericAlias
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graft.calibration import apply_temperature, read_calibration
 from graft.images import ImageError, decode, resize
 from graft.storage import ArtifactError, read_json
+
+if TYPE_CHECKING:
+    import keras
 
 BATCH = 64  # images at a time, which bounds the memory of a large request
 DISTRIBUTIONS = (  # what load_classifier imports, directly or through others
@@ -32,60 +37,97 @@ class Classifier:
     Attributes:
         classes: names in the order of the probabilities.
         image_size: px per side that the pictures are resized to, by `resize` (stretch, crop or pad).
-        apply: RGB 0..255 (n, image_size, image_size, 3) to probabilities (n, classes).
+        apply: RGB 0..255 (n, image_size, image_size, 3) to probabilities (n, classes) as the model was trained.
+        temperature: calibrates them.
+        abstain_below: calibrated confidence under which a prediction is no answer; None: none is one.
+        network: whole, from images to probabilities; None for an SVM.
     """
 
     classes: tuple[str, ...]
     image_size: int
     resize: Any
     apply: Callable[[np.ndarray], np.ndarray]
+    temperature: float
+    abstain_below: float | None
+    network: keras.Model | None = None
 
     def classify(self, files: Sequence[bytes]) -> np.ndarray:
-        """Probabilities (n, classes) of image files.
+        """Calibrated probabilities (n, classes) of image files.
 
         Raises:
             ImageError: a file is no picture; its position and the reason are named.
         """
-        parts = [self.apply(self._pixels(files, start)) for start in range(0, len(files), BATCH)]
+        parts = [self.probabilities(self._batch(files, start)) for start in range(0, len(files), BATCH)]
         return np.concatenate([np.empty((0, len(self.classes))), *parts])
 
-    def _pixels(self, files: Sequence[bytes], start: int) -> np.ndarray:
-        pixels = []
+    def pixels(self, content: bytes) -> np.ndarray:
+        """An image file as the model sees it: RGB 0..255 (image_size, image_size, 3).
+
+        Raises:
+            ImageError: the bytes are no picture.
+        """
+        return resize(decode(content), self.image_size, self.resize)
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (n, classes) of images from `pixels`, (n, image_size, image_size, 3)."""
+        return apply_temperature(self.apply(images).astype(np.float64), self.temperature)
+
+    def abstains(self, probabilities: np.ndarray) -> np.ndarray:
+        """Which rows of calibrated probabilities (n, classes) are too unsure to be an answer, as booleans (n,)."""
+        threshold = np.inf if self.abstain_below is None else self.abstain_below
+        return np.asarray(probabilities.max(axis=1, initial=0) < threshold)
+
+    def _batch(self, files: Sequence[bytes], start: int) -> np.ndarray:
+        images = []
         for number, content in enumerate(files[start : start + BATCH], start=start):
             try:
-                pixels.append(resize(decode(content), self.image_size, self.resize))
+                images.append(self.pixels(content))
             except ImageError as error:
                 raise ImageError(error.reason, f"image {number}: {error.detail}") from None
-        return np.stack(pixels)
+        return np.stack(images)
 
 
 def load_classifier(folder: Path, source: Path | None = None) -> Classifier:
     """The classifier of a models/<name> folder.
 
     Args:
-        folder: holds classes.json and input.json, and model.keras or else svm.skops with base.json.
+        folder: holds classes.json, input.json and calibration.json, and model.keras or else svm.skops with base.json.
         source: models/source/<backbone>, for an SVM, which is stored without the base that makes its features.
 
     Raises:
         ArtifactError: a file is missing, damaged, or of another base.
     """
     classes, shape = tuple(read_json(folder / "classes.json")), read_json(folder / "input.json")
+    calibration = read_calibration(folder)
+    network = None
     if (folder / "model.keras").exists():
-        apply = _network(folder / "model.keras")
+        network = _load_network(folder / "model.keras")
+        apply = partial(_apply_network, network)
     elif not (folder / "svm.skops").exists():
         raise ArtifactError(f"{folder} holds neither model.keras nor svm.skops; `dvc repro` makes one")
     elif source is None:
         raise ArtifactError(f"{folder} is an SVM on the features of a base; its models/source folder must be given too")
     else:
         apply = _machine(folder, source)
-    return Classifier(classes, shape["image_size"], shape["resize"], apply)
+    return Classifier(
+        classes,
+        shape["image_size"],
+        shape["resize"],
+        apply,
+        temperature=calibration.temperature,
+        abstain_below=calibration.abstain_below,
+        network=network,
+    )
 
 
-def _network(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _load_network(path: Path) -> keras.Model:
     import keras
 
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    return lambda images: np.asarray(model.predict_on_batch(images))
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _apply_network(network: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.asarray(network.predict_on_batch(images))
 
 
 def _machine(folder: Path, source: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -111,11 +153,11 @@ def _register_with_mlflow() -> None:
     from mlflow.exceptions import MlflowException
     from pydantic import create_model
 
-    fields: dict[str, Any] = {"class": (str, ...), "probabilities": (dict[str, float], ...)}
+    fields: dict[str, Any] = {"class": (str, ...), "probabilities": (dict[str, float], ...), "abstain": (bool, ...)}
     answer = create_model("Answer", **fields)
 
     class ImageClassifier(mlflow.pyfunc.PythonModel):
-        """Base64-encoded image files in; the class and every class's probability out."""
+        """Base64-encoded image files in; the class, every class's probability and whether to abstain out."""
 
         def load_context(self, context: Any) -> None:
             """Load from the artifacts `model` and, for an SVM, `source`."""
@@ -126,16 +168,21 @@ def _register_with_mlflow() -> None:
         def predict(
             self, context: Any, model_input: list[str], params: dict[str, Any] | None = None
         ) -> list[dict[str, Any]]:
-            """One {class, probabilities} for each image."""
+            """One {class, probabilities, abstain} for each image."""
             classes = self.classifier.classes
             try:
                 files = [base64.b64decode(image, validate=True) for image in model_input]
                 probabilities = self.classifier.classify(files)
             except (binascii.Error, ImageError) as error:
                 raise MlflowException.invalid_parameter_value(f"expected base64-encoded image files: {error}") from None
+            abstains = self.classifier.abstains(probabilities).tolist()
             return [
-                {"class": classes[row.argmax()], "probabilities": dict(zip(classes, row.tolist(), strict=True))}
-                for row in probabilities
+                {
+                    "class": classes[row.argmax()],
+                    "probabilities": dict(zip(classes, row.tolist(), strict=True)),
+                    "abstain": abstain,
+                }
+                for row, abstain in zip(probabilities, abstains, strict=True)
             ]
 
         predict.__annotations__["return"] = GenericAlias(list, (answer,))  # from which MLflow makes the signature
