@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from graft import costs, runtime
-from graft.costs import CostError, multiply_adds
+from graft.costs import CostError, machine_multiply_adds, multiply_adds
 from graft.planning import Segments
+from graft.sections import Svm
+from graft.svm import fit_svm
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +75,33 @@ def test_published_figures_at_224_px(application: str, arguments: dict[str, floa
     build = getattr(keras.applications, application)
     base = build(include_top=False, weights=None, input_shape=(224, 224, 3), **arguments)
     assert multiply_adds(base) == pytest.approx(published, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"kernels": ["rbf"]}, lambda svc: len(svc.support_vectors_) * (4 + 2)),
+        ({"kernels": ["linear"]}, lambda svc: len(svc.support_vectors_) * (4 + 2)),
+        ({"max_rows": 10, "components": 7}, lambda _: 7 * 4 + 7 * 7 + 7 * 3),
+        ({"max_rows": 10, "approximation": "linear"}, lambda _: 4 * 3),
+    ],
+    ids=["rbf", "linear kernel", "nystroem", "linear"],
+)
+def test_machines_by_hand(changes: dict[str, Any], expected: Any) -> None:
+    """Four features, three classes: an exact machine compares each of the three pairs of them."""
+    values = {
+        "kernels": ["rbf"],
+        "c": [1.0],
+        "folds": 2,
+        "max_rows": 500,
+        "approximation": "nystroem",
+        "components": 20,
+    }
+    random, labels = np.random.default_rng(0), np.arange(60) % 3
+    features = random.normal(size=(60, 4)) + np.eye(3, 4)[labels]
+    machine = fit_svm(features, labels, np.arange(60), Svm.model_validate(values | changes), seed=1).model
+    fitted = machine.calibrated_classifiers_[0].estimator[-1]
+    assert machine_multiply_adds(machine) == expected(fitted)
 
 
 def test_an_unknown_kernel_or_an_unfixed_size_is_refused() -> None:

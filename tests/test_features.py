@@ -15,8 +15,10 @@ from graft.features import Extraction, write_features
 from graft.frozen_bases import FrozenBase
 from graft.inference import apply_model
 from graft.shards import Shards, ShardWriter
+from graft.stages.features import write_timings
 from graft.storage import ArtifactError, new_folder, read_json
 from graft.store import FeatureStore
+from graft.store_costs import COST, read_cost
 from graft.weights import load_base, save_base
 
 CUT, DEEPER = "conv_pw_11_relu", "conv_pw_12_relu"
@@ -144,6 +146,47 @@ def test_another_cut_is_computed_from_the_one_that_is_there(
     for name, cut in (("deeper", DEEPER), ("earlier", "conv_pw_6_relu")):
         workshop.from_nothing(f"{name}-expected", [cut, TOP])
         assert files_of(workshop.folder / name) == files_of(workshop.folder / f"{name}-expected")
+
+
+def cost_files(store: Path) -> list[Path]:
+    return list(store.rglob(COST))
+
+
+def test_rows_from_the_store_report_what_they_cost_when_they_were_computed(workshop: Workshop) -> None:
+    _, first = workshop.extract("first", [CUT, TOP])
+    assert first.feature_seconds == pytest.approx(first.whole.seconds)
+    _, again = workshop.extract("again", [CUT, TOP])
+    assert (again.feature_seconds, again.whole.seconds) == (first.feature_seconds, 0.0)
+    _, fewer = workshop.extract("fewer", [TOP], train=6)
+    assert fewer.feature_seconds == pytest.approx(first.feature_seconds * (6 * 2 + 5) / (12 * 2 + 5))
+    write_timings(workshop.folder / "timings.json", again)
+    assert read_json(workshop.folder / "timings.json") == {
+        "feature_seconds": first.feature_seconds,
+        "seconds": 0.0,
+        "computed": 0,
+        "reused": 29,
+    }
+
+
+def test_a_pass_is_paid_for_by_its_points_and_by_those_that_start_from_them(workshop: Workshop) -> None:
+    _, first = workshop.extract("first", [CUT, TOP])
+    cut, top = sorted(read_cost(path.parent).seconds for path in cost_files(workshop.folder / "store"))
+    assert 0 < cut < top == pytest.approx(first.whole.seconds)
+    _, cheap = workshop.extract("cut", [CUT])
+    assert cheap.feature_seconds == pytest.approx(cut)
+    _, deeper = workshop.extract("deeper", [DEEPER])
+    assert deeper.feature_seconds == pytest.approx(cut + deeper.whole.seconds)
+
+
+def test_without_a_record_the_cost_is_unknown_or_that_of_the_rows_computed_since(workshop: Workshop) -> None:
+    workshop.extract("first", [CUT])
+    for path in cost_files(workshop.folder / "store"):
+        path.unlink()
+    assert workshop.extract("again", [CUT])[1].feature_seconds is None
+    assert workshop.extract("deeper", [DEEPER])[1].feature_seconds is None
+    _, grown = workshop.extract("grown", [CUT], train=14)
+    assert grown.feature_seconds == pytest.approx(grown.whole.seconds * (14 * 2 + 5) / 4)
+    assert workshop.extract("nothing", [])[1].feature_seconds == 0
 
 
 def test_a_way_that_differs_by_a_bit_is_not_taken(

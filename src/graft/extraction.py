@@ -10,7 +10,7 @@ import numpy as np
 
 from graft import backbones, networks
 from graft.feature_sets import IMAGE, TOP, FeatureSet
-from graft.inference import apply_model
+from graft.inference import apply_compiled, apply_model, compiled
 from graft.sections import Backbone
 from graft.weights import load_base
 
@@ -101,17 +101,19 @@ def load_extractor(description: dict[str, Any], source: Path) -> Callable[[np.nd
         source: folder of the base's weights (models/source/<backbone>).
 
     Returns:
-        RGB 0..255 (n, image_size, image_size, 3) to top activations (n, features), padded to the batch of training.
+        RGB 0..255 (n, image_size, image_size, 3) to top activations (n, features); several images are padded to the
+        batch of training.
 
     Raises:
         ArtifactError: the folder holds other weights than those the SVM was trained on.
     """
     base = load_base(source, expected_sha256=description["weights_sha256"])
     settings = {name: description[name] for name in ("application", "input_size", "image_size", "pooling")}
-    extractor = frozen_pass(base, **settings, start=IMAGE, ends=[TOP])
+    call = compiled(frozen_pass(base, **settings, start=IMAGE, ends=[TOP]))  # once: tracing takes up to a second
 
     def extract(images: np.ndarray) -> np.ndarray:
-        batches = apply_model(extractor, images, np.arange(len(images)), description["batch_size"])
+        size = 1 if len(images) == 1 else description["batch_size"]  # who asks for one image waits for one
+        batches = apply_compiled(call, images, np.arange(len(images)), size)
         return np.concatenate([top for (top,) in batches])
 
     return extract

@@ -20,6 +20,7 @@ from graft.inference import apply_model
 from graft.shards import ShardWriter
 from graft.storage import ArtifactError, write_json, write_table
 from graft.store import FeatureStore, Space, view_keys
+from graft.store_costs import add_cost, read_cost
 
 if TYPE_CHECKING:
     import keras
@@ -57,12 +58,15 @@ class Extraction:
         reused: distinct views that the store had at every stored point.
         whole: all that passed.
         steady: that without the first batch of each pass, which waits for its graph to be traced.
+        feature_seconds: what the distinct views cost when they were computed, now or earlier, from the pixels to the
+            last stored point; None where the store did not keep it.
     """
 
     computed: int
     reused: int
     whole: Passes
     steady: Passes
+    feature_seconds: float | None
 
 
 def write_features(
@@ -97,8 +101,16 @@ def write_features(
         _copy(folder, point, space.rows(keys), base.row_shape(point))
     write_table(folder / ROWS, index)
     write_json(folder / PLAN, plan)
-    reused = len(np.unique(keys, axis=0)) - computed if spaces else 0
-    return Extraction(computed, reused, whole, steady)
+    distinct = len(np.unique(keys, axis=0)) if spaces else 0
+    return Extraction(computed, distinct - computed, whole, steady, _original_cost(base, spaces, distinct))
+
+
+def _original_cost(base: FrozenBase, spaces: Mapping[str, Space], rows: int) -> float | None:
+    """Seconds that so many rows cost at the last of some points, on the way to which all others lie."""
+    if not spaces:
+        return 0.0
+    cost = read_cost(spaces[max(spaces, key=base.depth.index)].folder)
+    return cost.of(rows) if cost else None
 
 
 def _copy(folder: Path, point: str, rows: Rows, row_shape: tuple[int, ...]) -> None:
@@ -134,10 +146,31 @@ def _complete(
             model = base.frozen_pass(start, ends)
             began = time.perf_counter()
             first = _extract(base, model, source, batch_keys, [spaces[end] for end in ends], bar)
-            ended, each = time.perf_counter(), multiply_adds(model)
-            whole.add(len(chosen), each, ended - began)
-            steady.add(max(0, len(chosen) - base.row.features.batch_size), each, ended - first)
+            ended, steps = time.perf_counter(), [multiply_adds(model.get_layer(f"to_{end}")) for end in ends]
+            whole.add(len(chosen), sum(steps), ended - began)
+            steady.add(max(0, len(chosen) - base.row.features.batch_size), sum(steps), ended - first)
+            before = None if start == IMAGE else starts[start]
+            _keep_cost(before, [spaces[end] for end in ends], steps, len(chosen), ended - began)
     return len(wanted)
+
+
+def _keep_cost(start: Space | None, ends: Sequence[Space], steps: Sequence[int], rows: int, seconds: float) -> None:
+    """Keep what the rows of a pass cost from the pixels on, also where the way to its start was paid for earlier.
+
+    Args:
+        start: the rows that it started from; None: the pixels.
+        ends: the rows that it made, by depth.
+        steps: multiply-adds from the start to the first end and on to the next ones, by which the seconds are divided.
+        rows: that passed.
+        seconds: that they took.
+    """
+    spent = 0.0
+    if start is not None:
+        if not (cost := read_cost(start.folder)):
+            return
+        spent = cost.of(rows)
+    for end, done in zip(ends, np.cumsum(steps), strict=True):
+        add_cost(end.folder, spent + seconds * float(done / max(1, sum(steps))), rows)
 
 
 def _starts(base: FrozenBase, store: FeatureStore) -> dict[str, Space]:

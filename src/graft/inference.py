@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +11,31 @@ if TYPE_CHECKING:
     import keras
 
 
+def compiled(model: keras.Model) -> Callable[[Any], Any]:
+    """The model in inference mode as a graph, which is traced once for each batch shape."""
+    import tensorflow as tf
+
+    @tf.function(autograph=False)  # Keras' own predict function traces twice as long, for the same bits
+    def call(batch: Any) -> Any:
+        return model(batch, training=False)
+
+    return call
+
+
 def apply_model(model: keras.Model, inputs: Any, rows: np.ndarray, batch_size: int) -> Iterator[list[np.ndarray]]:
+    """The model's outputs for the asked rows, batch by batch, in order; as apply_compiled of the model compiled."""
+    return apply_compiled(compiled(model), inputs, rows, batch_size)
+
+
+def apply_compiled(
+    call: Callable[[Any], Any], inputs: Any, rows: np.ndarray, batch_size: int
+) -> Iterator[list[np.ndarray]]:
     """The model's outputs for the asked rows, batch by batch, in order.
 
     The last batch is padded to the full size, since the batch shape is part of a float32 result.
 
     Args:
-        model: called in inference mode.
+        call: from compiled.
         inputs: of shape (n, ...), indexed by an array of row numbers.
         rows: row numbers in inputs.
         batch_size: rows per call.
@@ -26,10 +44,6 @@ def apply_model(model: keras.Model, inputs: Any, rows: np.ndarray, batch_size: i
         One array of shape (b, ...) for each output of the model; b is below batch_size only in the last ones.
     """
     import tensorflow as tf
-
-    @tf.function(autograph=False)  # Keras' own predict function traces twice as long, for the same bits
-    def call(batch: Any) -> Any:
-        return model(batch, training=False)
 
     for start in range(0, len(rows), batch_size):
         batch = np.asarray(inputs[rows[start : start + batch_size]])

@@ -19,7 +19,7 @@ from graft.forecasts import Rate, Work, record_actual
 from graft.frozen_bases import FrozenBase
 from graft.params import Params, load_params, row
 from graft.stages import PARAMS_FILE, ParamsFile, feature_store, start
-from graft.storage import new_folder
+from graft.storage import new_folder, write_json
 from graft.store import FeatureStore
 
 
@@ -48,6 +48,19 @@ def run(
     return plan, done
 
 
+def write_timings(path: Path, done: Extraction) -> None:
+    """Write what the features cost when they were computed, and what this run spent on them, in seconds."""
+    write_json(
+        path,
+        {
+            "feature_seconds": done.feature_seconds,
+            "seconds": done.whole.seconds,
+            "computed": done.computed,
+            "reused": done.reused,
+        },
+    )
+
+
 @contextmanager
 def _opened(root: Path | None, max_gb: float) -> Iterator[FeatureStore]:
     """The store, afterwards within its bound; where it may hold nothing, a temporary place for the rows of this run."""
@@ -69,6 +82,7 @@ def main(
     augmented: Annotated[Path, typer.Option()],
     source: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()],
+    timings: Annotated[Path, typer.Option()],
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the features stage of one backbone."""
@@ -76,6 +90,7 @@ def main(
     plan, done = run(
         loaded, name, prepared=prepared, augmented=augmented, source=source, out=out, store=feature_store()
     )
+    write_timings(timings, done)
     work = Work(done.computed, done.reused, done.whole.multiply_adds, plan.output_bytes, done.whole.seconds)
     rate = Rate(done.steady.multiply_adds, done.steady.seconds, done.steady.rows, "run")
     checked = record_actual(name, row(loaded.backbones, name, "backbones"), plan.to_json(), work, rate)
