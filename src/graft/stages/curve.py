@@ -1,0 +1,130 @@
+"""Accuracy against labelled images per class, of all that is trained on one base."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+
+from graft import runtime
+from graft.artifacts import read_manifest
+from graft.curve_fits import Fit, Fitted, Subset, run_fits, start_session
+from graft.extraction import top_rows
+from graft.feature_sets import IMAGE, TOP, read_features, read_view_pixels
+from graft.finetuning import fine_tune
+from graft.inference import apply_model
+from graft.params import Params, load_params, row
+from graft.sections import Backbone
+from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, start
+from graft.svm import fit_svm
+from graft.weights import load_base
+
+
+def run(
+    params: Params,
+    name: str,
+    *,
+    prepared: Path,
+    augmented: Path,
+    features: Path,
+    source: Path,
+    out: Path,
+    work: Path,
+) -> None:
+    """Fit head, fine-tuned base and SVM of one backbone at every size, and write their predictions."""
+    backbone = row(params.backbones, name, "backbones")
+    runtime.configure(params.seed)
+    manifest = read_manifest(prepared)
+    phases = ("frozen", "finetune") if backbone.finetune.unfrozen_epochs else ("frozen",)
+    run_fits(
+        name,
+        (*phases, "svm"),
+        manifest,
+        read_features(features, manifest, read_view_pixels(prepared, augmented, manifest)),
+        partial(_fit, params, backbone, source),
+        curve=params.curve,
+        seed=params.seed,
+        work=work,
+        out=out,
+    )
+
+
+def _fit(params: Params, backbone: Backbone, source: Path, which: Fit, subset: Subset) -> Fitted | None:
+    start_session(which.seed)
+    if which.kind == "svm":
+        return _fit_svm(params, backbone, source, which.seed, subset)
+    if which.kind == "frozen":
+        head_alone = backbone.finetune.model_copy(update={"unfrozen_epochs": 0})
+        backbone = backbone.model_copy(update={"finetune": head_alone})
+    return _fit_network(params, backbone, source, which.seed, subset)
+
+
+def _fit_network(params: Params, backbone: Backbone, source: Path, seed: int, subset: Subset) -> Fitted:
+    """As the finetune stage trains it; its base is loaded anew, since training changes it in place."""
+    features = subset.repeated()
+    trained = fine_tune(
+        load_base(source),
+        backbone,
+        subset.manifest,
+        features,
+        image_size=params.data.image_size,
+        class_weights=params.train.class_weights,
+        seed=seed,
+        publish=lambda epoch, phase, metrics: None,
+    )
+    model, inputs = trained.shortcut or (trained.model, features.stored[IMAGE])
+    batches = apply_model(model, inputs, subset.held_out, backbone.features.batch_size)
+    probabilities = np.concatenate([batch for (batch,) in batches])
+    return Fitted(probabilities, len(trained.history), sum(trained.seconds.values()))
+
+
+def _fit_svm(params: Params, backbone: Backbone, source: Path, seed: int, subset: Subset) -> Fitted | None:
+    """As the svm stage fits it, in fewer folds where a class has fewer images; None where one has fewer than two."""
+    group_of = subset.manifest.rows.set_index("image_id")["group"]
+    labels = subset.features.labels[subset.train]
+    groups = group_of.loc[subset.features.index["image_id"].iloc[subset.train]].to_numpy()
+    images = pd.DataFrame({"label": labels, "group": groups}).drop_duplicates()["label"].value_counts()
+    folds = min(backbone.svm.folds, int(images.min()))
+    if folds < 2:
+        return None
+    started = time.perf_counter()
+    train, held_out = (_top(subset, rows, source, backbone) for rows in (subset.train, subset.held_out))
+    settings = backbone.svm.model_copy(update={"folds": folds})
+    machine = fit_svm(train, labels, groups, settings, seed, params.train.class_weights)
+    seconds = time.perf_counter() - started
+    return Fitted(machine.model.predict_proba(held_out), 0, seconds)
+
+
+def _top(subset: Subset, rows: np.ndarray, source: Path, backbone: Backbone) -> np.ndarray:
+    """Pooled activations, as they are stored or, where the plan of the features stage left them out, computed."""
+    if TOP in subset.features.stored:
+        return subset.features.stored[TOP][rows]
+    return top_rows(subset.features, rows, source, backbone)
+
+
+def main(
+    name: str,
+    prepared: Annotated[Path, typer.Option()],
+    augmented: Annotated[Path, typer.Option()],
+    features: Annotated[Path, typer.Option()],
+    source: Annotated[Path, typer.Option()],
+    out: Annotated[Path, typer.Option()],
+    params: ParamsFile = PARAMS_FILE,
+) -> None:
+    """Run as the curve stage of one backbone."""
+    from graft.journal import work_folder
+    from graft.preflight import check_before_training
+
+    loaded = load_params(params)
+    check_before_training(loaded)
+    work = work_folder(run_key_of("curve", name))
+    run(loaded, name, prepared=prepared, augmented=augmented, features=features, source=source, out=out, work=work)
+
+
+if __name__ == "__main__":
+    start(main)
