@@ -9,9 +9,11 @@ DATA ?=
 WEIGHTS ?= imagenet
 FORCE ?=
 BENCH ?=
+IMAGES ?=
+BASE ?= main
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan cv test check bench ui init clean lock
+.PHONY: help setup repro plan curve cv report predict test check bench ui init clean lock
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,9 +35,20 @@ repro: setup ## Run the pipeline: whatever params.yaml, code or data made stale
 plan: setup ## Say what `make repro` will compute, reuse and keep, and how long that takes, before it starts
 	$(BIN)/graft plan
 
+curve: setup ## Measure accuracy against labelled images: name every row in params.yaml under curve, and run the pipeline
+	$(BIN)/graft check
+	$(BIN)/graft curve
+
 cv: setup ## Cross-validate: run the pipeline once per fold (data.split: kfold) and pool the folds
 	$(BIN)/graft check
 	$(BIN)/graft cv
+
+report: setup ## Print what changed against another revision, as Markdown for a pull request: make report [BASE=main]
+	@$(BIN)/graft report --base "$(BASE)"
+
+predict: setup ## Classify image files with the champion: make predict IMAGES="one.jpg two.jpg"
+	@test -n "$(IMAGES)" || { echo 'make predict IMAGES="one.jpg two.jpg": name image files'; exit 2; }
+	@$(BIN)/graft predict $(IMAGES)
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
@@ -59,8 +72,9 @@ init: setup ## Write params.yaml for your images: make init DATA=path [WEIGHTS=i
 	$(BIN)/graft init $(if $(FORCE),--force) --weights "$(WEIGHTS)" "$(DATA)"
 
 clean: ## Delete what the pipeline made (not DVC's cache, not MLflow's runs)
-	rm -rf data/prepared data/augmented data/features models reports/runs reports/history reports/data reports/figures
-	rm -rf reports/index.html reports/leaderboard.csv reports/leaderboard.md reports/confusion.csv reports/cv.* .work
+	rm -rf data/prepared data/augmented data/features models .work
+	rm -rf reports/runs reports/history reports/rows reports/data reports/figures reports/tables
+	rm -rf reports/index.html reports/model_card.* reports/leaderboard.csv reports/leaderboard.md reports/cv.*
 
 lock: setup ## Pin requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

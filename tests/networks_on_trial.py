@@ -26,6 +26,9 @@ def tiny_params(**changes: object) -> Params:
         backbone["finetune"] |= {"epochs": 2, "unfrozen_epochs": 2}
         backbone["svm"] |= {"kernels": ["rbf"], "c": [1, 10], "folds": 2}
     values["baselines"]["cnn"]["train"] |= {"epochs": 2}
+    values["transferability"] |= {"folds": 2, "max_points": 50}
+    values["inspect"] |= {"images": 2, "occlusion_stride": 8, "repeats": 5}
+    values["curve"] |= {"seeds": 2}
     values["compare"] |= {"resamples": 200}
     for key, value in changes.items():
         *parents, last = key.split("__")

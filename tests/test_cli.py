@@ -35,15 +35,18 @@ def test_init_without_a_folder_says_what_is_wanted(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["check", "check-lock", "curve", "cv", "init", "plan", "predict", "report", "track", "ui"])
+@pytest.mark.parametrize(
+    "command", ["check", "check-lock", "curve", "cv", "init", "plan", "predict", "report", "track", "ui"]
+)
 def test_help_names_every_command(command: str) -> None:
     assert command in graft("--help").stdout
 
 
 def test_a_stage_called_with_a_wrong_row_is_one_message(tmp_path: Path) -> None:
+    names = ("prepared", "augmented", "source", "out", "timings")
     result = subprocess.run(
         [sys.executable, "-m", "graft.stages.features", "vgg", "--params", str(ROOT / "params.yaml")]
-        + [part for name in ("prepared", "augmented", "source", "out", "timings") for part in (f"--{name}", str(tmp_path / name))],
+        + [part for name in names for part in (f"--{name}", str(tmp_path / name))],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 1

@@ -39,6 +39,24 @@ def test_every_record_has_a_row_and_copies_share_their_arrays(image_folder: Path
     assert not list(tmp_path.glob(".*")) + [path for path in tmp_path.iterdir() if path != image_folder]
 
 
+def test_every_record_of_a_table_has_its_attributes_whatever_becomes_of_it(image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "ants" / "1.png").write_bytes(b"")
+    shutil.copy(image_folder / "ants" / "0.png", image_folder / "ants" / "copy.png")
+    names = [f"{label}/{name}.png" for label in ("ants", "bees") for name in (3, 1, 0, 2)]
+    lines = [f"{name},{name.split('/')[0]},camera {place}\n" for place, name in enumerate(names)]
+    lines[5:5] = ["none.png,bees,never\n", "ants/copy.png,ants,copier\n"]
+    (image_folder / "labels.csv").write_text("path,label,camera\n" + "".join(lines))
+    settings = data(image_folder)
+    columns = settings.table.model_copy(update={"file": "labels.csv"})
+    with collect(settings.model_copy(update={"source": "table", "table": columns}), 1, tmp_path) as found:
+        cameras = found.attributes["camera"].iloc[found.rows["record"]]
+        expected = {name: f"camera {place}" for place, name in enumerate(names)} | {"ants/copy.png": "copier"}
+        assert dict(zip(found.rows["source"], cameras, strict=True)) == expected
+        assert len(found.rejects) == 1
+    with collect(settings, 1, tmp_path) as found:
+        assert found.attributes.shape == (len(found.rows), 0)
+
+
 def test_an_empty_source_has_empty_arrays(image_folder: Path, tmp_path: Path) -> None:
     for path in image_folder.glob("*/*.png"):
         path.write_bytes(b"")

@@ -3,84 +3,75 @@ import re
 
 import pandas as pd
 import pytest
-from fake_runs import DIGITS, fake_params, fake_predictions, write_reports, write_run
+from fake_reports import fake_params, write_reports
 from typer import Typer
 from typer.testing import CliRunner
 
+from graft.reporting.gathering import Inputs
 from graft.reporting.leaderboard import COLUMNS
 from graft.stages import compare
-from graft.storage import ArtifactError
+from graft.storage import ArtifactError, read_json
 
 PARAMS = fake_params(1)
 
 
 def outputs(folder):
     return compare.Outputs(
-        leaderboard_json=folder / "leaderboard.json",
-        leaderboard_csv=folder / "leaderboard.csv",
-        leaderboard_markdown=folder / "leaderboard.md",
+        leaderboard=folder / "leaderboard",
         test_metrics=folder / "test",
-        confusion=folder / "confusion.csv",
+        tables=folder / "tables",
         figures=folder / "figures",
+        plots=folder / "plots",
+        model_card=folder / "model_card",
         page=folder / "index.html",
     )
 
 
+def inputs(folder):
+    return Inputs(folder / "prepared", folder / "data", folder / "runs", folder / "history", folder / "rows")
+
+
 def compared(reports, folder, params=PARAMS):
-    return compare.run(
-        params,
-        runs=reports / "runs",
-        history=reports / "history",
-        data_report=reports / "data",
-        augmentation_preview=None,
-        out=outputs(folder),
-    )
+    return compare.run(params, inputs(reports), augmentation_preview=None, out=outputs(folder))
 
 
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def reports(tmp_path):
-    write_reports(tmp_path / "in", PARAMS, per_class=12)
-    return tmp_path / "in"
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("in")
+    write_reports(folder, PARAMS, per_class=12)
+    return folder
 
 
-def test_everything_is_written_and_nothing_else(reports, tmp_path):
+def test_every_file_is_written(reports, tmp_path):
     compared(reports, tmp_path / "out")
-    assert set(files(tmp_path / "out")) == {
-        "leaderboard.json",
-        "leaderboard.csv",
-        "leaderboard.md",
-        "test/cnn.json",
-        "test/vgg16.json",
-        "test/vgg16-svm.json",
-        "confusion.csv",
-        "index.html",
-        "figures/overview.svg",
-        "figures/cnn/confusion.svg",
-        "figures/cnn/curves.svg",
-        "figures/vgg16/confusion.svg",
-        "figures/vgg16/curves.svg",
-        "figures/vgg16-svm/confusion.svg",
+    assert set(files(tmp_path / "out")) >= {
+        *("leaderboard.json", "leaderboard.csv", "leaderboard.md", "index.html", "model_card.json", "model_card.md"),
+        *("test/cnn.json", "test/vgg16.json", "test/vgg16-svm.json"),
+        *("tables/classes.csv", "tables/slices.csv", "tables/suspects.csv"),
+        *("figures/overview.svg", "figures/cnn/confusion.svg", "figures/cnn/curves.svg", "figures/vgg16/curves.svg"),
     }
+    assert not [name for name in files(tmp_path / "out") if "partial" in name]
 
 
 def test_files_agree_with_each_other(reports, tmp_path):
     out = tmp_path / "out"
-    frame = compared(reports, out)
-    records = json.loads((out / "leaderboard.json").read_text())
+    frame = compared(reports, out).frame
+    records = read_json(out / "leaderboard.json")
     assert [list(record) for record in records] == [list(COLUMNS)] * 3
     assert records[0]["champion"] is True
-    pd.testing.assert_frame_equal(pd.read_csv(out / "leaderboard.csv"), frame)
+    pd.testing.assert_frame_equal(pd.read_csv(out / "leaderboard.csv"), frame, check_dtype=False)
     for record in records:
-        metrics = json.loads((out / "test" / f"{record['model']}.json").read_text())
-        names = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss")
-        assert metrics == {f"test_{name}": record[f"test_{name}"] for name in names}
-    pairs = pd.read_csv(out / "confusion.csv", dtype=str)
-    assert list(pairs.columns) == ["actual", "predicted"]
-    assert (pairs["actual"] == pairs["predicted"]).mean() == records[0]["test_accuracy"]
+        metrics = read_json(out / "test" / f"{record['model']}.json")
+        assert metrics["test_accuracy"] == record["test_accuracy"]
+        assert metrics == {name: record[name] for name in metrics}
+    card = (out / "model_card.md").read_text()
+    assert records[0]["model"] in card.splitlines()[0]
+    classes = pd.read_csv(out / "tables/classes.csv", dtype={"label": str})
+    assert classes.groupby("model")["n"].sum().tolist() == [120] * 3
 
 
 def test_equal_inputs_give_equal_files(reports, tmp_path):
@@ -92,24 +83,38 @@ def test_equal_inputs_give_equal_files(reports, tmp_path):
 def test_a_removed_model_leaves_the_comparison(reports, tmp_path):
     out = tmp_path / "out"
     compared(reports, out)
-    frame = compared(reports, out, fake_params(0))
-    assert frame["model"].tolist() == ["cnn"]
+    assert compared(reports, out, fake_params(0)).frame["model"].tolist() == ["cnn"]
     assert not [name for name, content in files(out).items() if "vgg16-svm" in name or b"vgg16-svm/" in content]
 
 
-def test_a_damaged_run_leaves_what_was_there(reports, tmp_path):
-    compared(reports, tmp_path / "out")
+def test_a_damaged_run_leaves_what_was_there(tmp_path):
+    write_reports(tmp_path / "in", PARAMS, per_class=12)
+    compared(tmp_path / "in", tmp_path / "out")
     before = files(tmp_path / "out")
-    write_run(reports, "vgg16-svm", "svm", fake_predictions(DIGITS, 5, 0.9, seed=0))
+    predictions = tmp_path / "in/runs/vgg16-svm/predictions.parquet"
+    frame = pd.read_parquet(predictions)
+    frame.iloc[::-1].to_parquet(predictions)
     with pytest.raises(ArtifactError, match=r"from vgg16-svm$"):
-        compared(reports, tmp_path / "out")
+        compared(tmp_path / "in", tmp_path / "out")
     assert files(tmp_path / "out") == before
 
 
+def test_predictions_of_other_images_than_the_prepared_ones_are_refused(tmp_path):
+    write_reports(tmp_path / "in", PARAMS, per_class=12)
+    manifest = tmp_path / "in/prepared/manifest.parquet"
+    frame = pd.read_parquet(manifest)
+    frame.loc[frame.index[-1], "image_id"] = "another"
+    frame.to_parquet(manifest)
+    attributes = tmp_path / "in/data/attributes.parquet"
+    pd.read_parquet(attributes).assign(image_id=frame["image_id"].to_numpy()).to_parquet(attributes)
+    with pytest.raises(ArtifactError, match="other images than the prepared ones"):
+        compared(tmp_path / "in", tmp_path / "out")
+
+
 def test_it_prints_the_leaderboard_and_closes_with_one_line(reports, tmp_path, capsys):
-    frame = compared(reports, tmp_path / "out")
+    frame = compared(reports, tmp_path / "out").frame
     heading, *rows, closing = capsys.readouterr().out.splitlines()
-    assert heading.split()[:3] == ["model", "kind", "champion"]
+    assert heading.split()[:5] == ["model", "kind", "against", "the", "champion"]
     assert [row.split()[0] for row in rows] == frame["model"].tolist()
     assert re.fullmatch(
         rf"compare: 3 model\(s\), champion {frame['model'].iloc[0]} with .* 120 test images; .*", closing
@@ -119,11 +124,11 @@ def test_it_prints_the_leaderboard_and_closes_with_one_line(reports, tmp_path, c
 def test_without_test_images_validation_takes_their_place(tmp_path):
     params = fake_params(1, test="none")
     write_reports(tmp_path / "in", params, per_class=6, test=False)
-    frame = compared(tmp_path / "in", tmp_path / "out", params)
-    assert json.loads((tmp_path / "out" / "test" / "cnn.json").read_text()) == {}
-    assert json.loads((tmp_path / "out" / "leaderboard.json").read_text())[0]["test_accuracy"] is None
-    pairs = pd.read_csv(tmp_path / "out" / "confusion.csv", dtype=str)
-    assert (pairs["actual"] == pairs["predicted"]).mean() == frame["val_accuracy"].iloc[0]
+    comparison = compared(tmp_path / "in", tmp_path / "out", params)
+    assert read_json(tmp_path / "out/test/cnn.json") == {}
+    assert read_json(tmp_path / "out/leaderboard.json")[0]["test_accuracy"] is None
+    assert comparison.classes["n"].sum() == 3 * 60
+    assert set(comparison.frame["verdict"]) <= {"champion", "not distinguishable", "worse", "better"}
 
 
 def test_the_command_takes_every_path_as_an_option(reports, tmp_path):
@@ -133,16 +138,17 @@ def test_the_command_takes_every_path_as_an_option(reports, tmp_path):
     out = tmp_path / "out"
     options = {
         "--params": tmp_path / "params.yaml",
+        "--prepared": reports / "prepared",
         "--runs": reports / "runs",
         "--history": reports / "history",
+        "--rows": reports / "rows",
         "--data-report": reports / "data",
-        "--augmentation-preview": reports / "augmentation.png",
-        "--leaderboard-json": out / "leaderboard.json",
-        "--leaderboard-csv": out / "leaderboard.csv",
-        "--leaderboard-markdown": out / "leaderboard.md",
+        "--leaderboard": out / "leaderboard",
         "--test-metrics": out / "test",
-        "--confusion": out / "confusion.csv",
+        "--tables": out / "tables",
         "--figures": out / "figures",
+        "--plots": out / "plots",
+        "--model-card": out / "model_card",
         "--page": out / "index.html",
     }
     result = CliRunner().invoke(app, [str(part) for pair in options.items() for part in pair])

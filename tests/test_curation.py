@@ -27,9 +27,8 @@ def collection(*images: tuple[str, str, int, dict[str, Any]]) -> Collection:
         rows.append(row | {"position": positions.get(identity, -1)})
     hashes = np.array([thumbnail.reshape(-1)[:8] for thumbnail in thumbnails])
     pixels = np.array([thumbnail[:8, :8] for thumbnail in thumbnails])
-    return Collection(
-        pd.DataFrame(rows), pd.DataFrame([], columns=list(QUARANTINE_COLUMNS)), pixels, np.array(thumbnails), hashes
-    )
+    rejects, nothing = pd.DataFrame([], columns=list(QUARANTINE_COLUMNS)), pd.DataFrame(index=range(len(rows)))
+    return Collection(pd.DataFrame(rows), rejects, pixels, np.array(thumbnails), hashes, nothing)
 
 
 PLAIN = [(f"{label}{number}", label, hash_, {}) for hash_, (label, number) in enumerate(

@@ -1,4 +1,4 @@
-"""The nine stages in one process on a tiny folder: every file that is promised, and none that is not."""
+"""The stages in one process on a tiny folder: every file that is promised, and none that is not."""
 
 from __future__ import annotations
 
@@ -14,10 +14,27 @@ import yaml
 from networks_on_trial import learnable_digits, tiny_params
 from PIL import Image
 
-from graft.artifacts import read_images, read_manifest, read_predictions, read_views
+from graft.artifacts import read_manifest, read_predictions, read_views
 from graft.params import Params
+from graft.predicting import load_model
+from graft.reporting.gathering import Inputs
 from graft.runs import RunPaths
-from graft.stages import augment, baseline, compare, features, finetune, prepare, pretrain, svm, track
+from graft.stages import (
+    augment,
+    baseline,
+    compare,
+    curve,
+    curve_baseline,
+    features,
+    finetune,
+    inspect,
+    inspect_baseline,
+    prepare,
+    pretrain,
+    svm,
+    track,
+    transferability,
+)
 from graft.storage import read_json
 
 
@@ -32,15 +49,35 @@ def paths(root: Path, name: str, *, history: bool = True) -> RunPaths:
 
 
 def run_transfer(root: Path, params: Params, name: str, prefix: str = "") -> None:
-    """The stages features, finetune and svm of a backbone; their runs are named with a prefix."""
-    extracted = root / f"data/features/{prefix}{name}"
+    """The stages features, transferability, finetune and svm of a backbone; what they write is named with a prefix."""
+    extracted, row = root / f"data/features/{prefix}{name}", root / f"reports/rows/{prefix}{name}"
     folders = {what: root / "data" / what for what in ("prepared", "augmented")}
     folders["source"] = root / "models/source" / name
-    features.run(params, name, **folders, out=extracted, store=root / ".store/features")
+    _, done = features.run(params, name, **folders, out=extracted, store=root / ".store/features")
+    features.write_timings(row / "features/timings.json", done)
+    transferability.run(params, name, **folders, features=extracted, out=row / "transferability")
     for stage, model in ((finetune, name), (svm, f"{name}-svm")):
         key = f"key-{prefix}{model}"
         to = paths(root, f"{prefix}{model}", history=stage is finetune)
         stage.run(params, name, **folders, features=extracted, paths=to, key=key)
+
+
+def run_curve(root: Path, params: Params) -> None:
+    data, rows = root / "data", root / "reports/rows"
+    shared = {"prepared": data / "prepared", "augmented": data / "augmented"}
+    for name in params.curve.baselines:
+        curve_baseline.run(params, name, **shared, out=rows / name / "curve", work=root / f".work/curve-{name}")
+    for name in params.curve.backbones:
+        base = {"features": data / "features" / name, "source": root / "models/source" / name}
+        curve.run(params, name, **shared, **base, out=rows / name / "curve", work=root / f".work/curve-{name}")
+
+
+def outputs(reports: Path) -> compare.Outputs:
+    return compare.Outputs(
+        leaderboard=reports / "leaderboard", test_metrics=reports / "metrics/test", tables=reports / "tables",
+        figures=reports / "figures/models", plots=reports / "figures/plots", model_card=reports / "model_card",
+        page=reports / "index.html",
+    )  # fmt: skip
 
 
 def run_pipeline(root: Path, params: Params) -> None:
@@ -54,18 +91,18 @@ def run_pipeline(root: Path, params: Params) -> None:
     for name in params.backbones:
         pretrain.run(params, name, root / "models/source" / name)
         run_transfer(root, params, name)
-    out = compare.Outputs(
-        reports / "leaderboard.json", reports / "leaderboard.csv", reports / "leaderboard.md",
-        reports / "metrics/test", reports / "confusion.csv", reports / "figures/models", reports / "index.html",
-    )  # fmt: skip
+    for stage, names in ((inspect_baseline, params.baselines), (inspect, params.backbones)):
+        for name in names:
+            stage.run(params, name, prepared=prepared, models=root / "models", out=reports / f"rows/{name}/inspect")
+    run_curve(root, params)
     compare.run(
-        params, runs=reports / "runs", history=reports / "history", data_report=reports / "data",
-        augmentation_preview=preview, out=out,
+        params, Inputs(prepared, reports / "data", reports / "runs", reports / "history", reports / "rows"),
+        augmentation_preview=preview, out=outputs(reports),
     )  # fmt: skip
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {}}))
     track.run(
-        params, runs=reports / "runs", models=root / "models", leaderboard=out.leaderboard_json,
-        figures=out.figures, prepared=prepared, data_report=reports / "data", lock=root / "dvc.lock",
+        params, runs=reports / "runs", models=root / "models", leaderboard=reports / "leaderboard.json",
+        figures=reports / "figures/models", prepared=prepared, data_report=reports / "data", lock=root / "dvc.lock",
     )  # fmt: skip
 
 
@@ -79,7 +116,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{index:02d}.png")
     (root / "photos/digit 1/broken.png").write_bytes(b"\x89PNG\r\n")
-    params = tiny_params(data__source="folder", data__path=str(root / "photos"), data__image_size=32)
+    curve_of = {"curve__backbones": ["mobilenet"], "curve__baselines": ["cnn"], "curve__per_class": [2, "all"]}
+    params = tiny_params(
+        data__source="folder", data__path=str(root / "photos"), data__image_size=32, train__repeats=2, **curve_of
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(root))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -97,7 +137,8 @@ def test_every_model_leaves_a_model_predictions_and_a_journal(finished: Any) -> 
         assert (root / "models" / name / "classes.json").exists()
         assert (root / "models" / name / ("svm.skops" if name.endswith("-svm") else "model.keras")).exists()
         files = {path.name for path in (root / "reports/runs" / name).iterdir()}
-        expected = {"predictions.parquet", "journal.jsonl", "summary.json", "timings.json"}
+        assert (root / "models" / name / "calibration.json").exists()
+        expected = {"predictions.parquet", "journal.jsonl", "summary.json", "timings.json", "repeats"}
         assert files == expected | ({"search.csv"} if name.endswith("-svm") else set())
     left = [path for path in root.rglob("*") if "partial" in path.name or ".raw" in path.name]
     assert not left
@@ -124,19 +165,15 @@ def test_all_models_are_measured_on_the_same_images_in_the_same_order(finished: 
         assert rows["label"].tolist() == held_out["label"].tolist()
 
 
-@pytest.mark.parametrize("name", ["vgg16", "cnn"])
-def test_the_saved_model_predicts_from_raw_pixels_what_was_reported(finished: Any, name: str) -> None:
-    import keras
-
+@pytest.mark.parametrize("name", ["vgg16", "cnn", "vgg16-svm"])
+def test_the_classifier_answers_image_files_as_was_reported(finished: Any, name: str) -> None:
     root, _ = finished
-    manifest = read_manifest(root / "data/prepared")
-    images = read_images(root / "data/prepared", len(manifest.rows))
     predictions = read_predictions(root / "reports/runs" / name / "predictions.parquet")
-    model = keras.saving.load_model(root / "models" / name / "model.keras", compile=False, safe_mode=True)
-    chosen = np.flatnonzero(manifest.rows["image_id"].isin(predictions.rows["image_id"]).to_numpy())
-    np.testing.assert_allclose(
-        model.predict(images[chosen], verbose=0), predictions.probabilities, rtol=1e-4, atol=1e-5
-    )
+    sources = read_manifest(root / "data/prepared").rows.set_index("image_id")["source"]
+    classifier = load_model(name, root / "models")
+    files = [(root / "photos" / source).read_bytes() for source in sources.loc[predictions.rows["image_id"]]]
+    np.testing.assert_allclose(classifier.classify(files), predictions.probabilities, rtol=1e-4, atol=1e-5)
+    assert classifier.temperature == predictions.temperature
 
 
 def test_the_leaderboard_agrees_with_the_predictions(finished: Any) -> None:
@@ -195,7 +232,7 @@ def result_digests(root: Path) -> dict[str, str]:
         path
         for folder in ("data", "models", "reports")
         for path in (root / folder).rglob("*")
-        if path.is_file() and path.name not in {"journal.jsonl", "timings.json", "index.html"}
+        if path.is_file() and path.name not in {"journal.jsonl", "timings.json", "timings.csv", "index.html"}
         and not path.name.startswith("leaderboard")
     ]  # fmt: skip
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in results}
@@ -222,7 +259,7 @@ def test_the_disk_that_features_may_take_changes_no_result(finished: tuple[Path,
         assert read_json(root / "data/features/unstored-mobilenet/plan.json")["stored"] == []
         for model in ("mobilenet", "mobilenet-svm"):
             stored, unstored = (
-                read_predictions(root / f"reports/runs/{prefix}{model}/predictions.parquet").probabilities
+                read_predictions(root / f"reports/runs/{prefix}{model}/predictions.parquet").uncalibrated()
                 for prefix in ("", "unstored-")
             )
             np.testing.assert_allclose(unstored, stored, rtol=1e-4, atol=1e-6)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from graft import collection, embedded, images, shards, sources
 from graft.artifacts import MANIFEST_COLUMNS, SPLITS, read_images, read_manifest
+from graft.attributes import read_attributes
 from graft.records import Record, SourceError
 from graft.scanning import NO_TABLE
 from graft.sections import Data, NearDuplicates
@@ -402,6 +403,43 @@ def test_a_group_that_only_a_byte_copy_names_is_not_torn_apart(run, copied, spli
     assert splits.max() == 1
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_a_table_says_of_an_image_stands_in_its_row(run, copied, tmp_path, kind):
+    """Also where copies and unreadable files leave, and where files have other names and another order."""
+    (copied / "dogs" / "bad.png").write_bytes(b"")
+    names = sorted(path.relative_to(copied).as_posix() for path in copied.glob("*/??.png"))
+    shutil.copy(copied / names[0], copied / "cats" / "zz copy.png")
+    names = ["dogs/bad.png", *names, "cats/zz copy.png"]
+    labels = [name.split("/")[0] for name in names]
+    rows = pd.DataFrame({"path": names, "label": labels, "camera": [f"c{n % 3}" for n in range(len(names))]})
+    rows = rows.assign(year=[str(2000 + n) if n % 7 else None for n in range(len(names))])
+    rows.to_csv(copied / "labels.csv", index=False)
+    rows.to_parquet(copied / "labels.parquet")
+    table = NO_TABLE.model_copy(update={"file": f"labels.{kind}"})
+    manifest = run(path=copied, source="table", table=table)[0]
+    attributes = read_attributes(tmp_path / "run" / "report", manifest)
+    assert attributes.columns.tolist() == ["image_id", "brightness", "table:camera", "table:year"]
+    assert len(attributes) == 40
+    said = rows.set_index("path").loc[manifest.rows["source"]]
+    assert attributes["table:camera"].tolist() == said["camera"].tolist()
+    assert attributes["table:year"].fillna("").tolist() == said["year"].fillna("").tolist()
+    for row, brightness in zip(manifest.rows.itertuples(), attributes["brightness"], strict=True):
+        assert brightness == pytest.approx(images.decode((copied / row.source).read_bytes()).mean())
+    (copied / "labels.csv").unlink()
+    shuffled = rows.sample(frac=1, random_state=0)
+    shuffled.to_csv(copied / "labels.csv", index=False)
+    shuffled.to_parquet(copied / "labels.parquet")
+    run(path=copied, source="table", table=table, name="again")
+    first, second = (tmp_path / name / "report" / "attributes.parquet" for name in ("run", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_folder_has_the_brightness_alone(run, copied, tmp_path):
+    attributes = read_attributes(tmp_path / "run" / "report", run(path=copied)[0])
+    assert attributes.columns.tolist() == ["image_id", "brightness"]
+    assert attributes["brightness"].between(0, 255).all()
+
+
 def test_what_shows_a_picture_with_two_labels_goes_with_it(run, copied):
     """The same bytes under two labels, and the same pixels in another file under one of them."""
     shutil.copy(copied / "cats" / "05.png", copied / "dogs" / "cat.png")
@@ -555,7 +593,7 @@ def test_the_data_report_is_written_beside_its_tables(run, tmp_path, copied):
     run(path=copied)
     report = tmp_path / "run" / "report"
     assert {path.name for path in report.iterdir()} == {
-        "counts.csv", "quarantine.csv", "statistics.csv", "duplicates.csv", "index.html",
+        "counts.csv", "quarantine.csv", "statistics.csv", "duplicates.csv", "index.html", "attributes.parquet",
     }  # fmt: skip
     assert "46 images" in (report / "index.html").read_text()
     copies = pd.read_csv(report / "duplicates.csv")

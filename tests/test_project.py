@@ -16,8 +16,12 @@ from graft.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
-STAGES = ("prepare", "augment", "pretrain", "features", "baseline", "finetune", "svm", "compare", "track")
-WITHOUT_TENSORFLOW = ("prepare", "augment", "svm", "compare", "track")
+STAGES = (
+    *("prepare", "augment", "pretrain", "features", "transferability", "baseline", "finetune", "svm"),
+    *("inspect_baseline", "inspect", "curve_baseline", "curve", "compare", "track"),
+)
+OF_BASELINES = ("baseline", "inspect_baseline", "curve_baseline")
+WITHOUT_TENSORFLOW = ("prepare", "augment", "transferability", "svm", "compare", "track")
 
 # They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py and sections.py
 # hold the types of values that DVC tracks itself, journal.py and tracking.py record with the modules under them,
@@ -40,7 +44,7 @@ TESTED_WITH = {
     "trials": "training",
     "unpacking": "archives",
 }
-TEMPLATE = re.compile(r'"([\w/]+\.(?:html\.j2|css))"')  # by which a page, or another template, takes one in
+TEMPLATE = re.compile(r'"([\w/]+\.(?:(?:html|md)\.j2|css|js))"')  # by which a page, or another template, takes one in
 
 
 def pipeline() -> dict[str, Any]:
@@ -106,7 +110,7 @@ def test_stage_depends_on_exactly_the_modules_it_imports(stage: str) -> None:
     assert declared == files(closure(f"graft.stages.{stage}", skip=OBSERVERS))
 
 
-def test_pipeline_has_the_nine_stages_and_each_calls_its_module() -> None:
+def test_pipeline_has_these_stages_and_each_calls_its_module() -> None:
     stages = pipeline()
     assert tuple(stages) == STAGES
     for name, stage in stages.items():
@@ -115,12 +119,12 @@ def test_pipeline_has_the_nine_stages_and_each_calls_its_module() -> None:
 
 def test_every_params_entry_exists() -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
-    foreach = {name: "baselines" if name == "baseline" else "backbones" for name in STAGES}
+    foreach = {name: "baselines" if name in OF_BASELINES else "backbones" for name in STAGES}
     for name, stage in pipeline().items():
         for entry in stage["params"]:
-            for key in values[foreach[name]] if "${key}" in entry else [""]:
+            for key in values[foreach[name]] if "${" in entry else [""]:
                 node = values
-                for part in entry.replace("${key}", key).split("."):
+                for part in re.sub(r"\$\{(key|item)\}", key, entry).split("."):
                     assert part in node, f"{name} tracks {entry}, which params.yaml lacks"
                     node = node[part]
 
@@ -129,9 +133,9 @@ def test_learning_rate_is_tracked_by_its_finetune_alone() -> None:
     users = [
         name
         for name, stage in pipeline().items()
-        if any(re.fullmatch(r"backbones\.\$\{key\}(\.finetune)?", entry) for entry in stage["params"])
+        if any(re.fullmatch(r"backbones\.\$\{\w+\}(\.finetune)?", entry) for entry in stage["params"])
     ]
-    assert users == ["finetune"]
+    assert users == ["finetune", "curve"]  # which is off until it is asked for
 
 
 @pytest.mark.parametrize("stage", WITHOUT_TENSORFLOW)

@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graft import tables
 from graft.records import SourceError
 from graft.sections import Table
 from graft.tables import table, tally_table
@@ -422,7 +421,7 @@ def test_the_tally_counts_rows_without_reading_their_images(photos, monkeypatch)
         read.extend(options["columns"])
         return batches(self, **options)
 
-    monkeypatch.setattr(tables.pq.ParquetFile, "iter_batches", record)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", record)
     assert tally_table(path, columns(file=None)) == {(None, "a"): 1, (None, "b"): 1}
     assert read == ["label"]
 

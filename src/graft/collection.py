@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from graft import sources
+from graft.attributes import AttributeColumns
 from graft.duplicates import THUMBNAIL_SIDE
 from graft.inspection import COLUMNS, Inspected, inspect
-from graft.records import Reject, SourceError
+from graft.records import Record, Reject, SourceError
 from graft.sections import Data
 
 ROWS = 4096  # made into a piece of the table at once
@@ -46,12 +47,14 @@ class Collection:
     """What a source holds.
 
     Attributes:
-        rows: one row per record, in the source's order: inspection's columns and `position` in the arrays, which copies
-            of the same bytes share; -1 where the record could not be read, and reason and detail say why.
+        rows: one row per record, in the source's order: inspection's columns; `position` in the arrays, which copies
+            of the same bytes share, -1 where the record could not be read, and reason and detail say why; and `record`,
+            its number, for the row in attributes whatever becomes of the order.
         rejects: what the source holds beside its records, with QUARANTINE_COLUMNS.
         pixels: uint8 RGB at image_size, of shape (m, size, size, 3).
         thumbnails: the whole pictures, small, of shape (m, 32, 32, 3).
         hashes: packed perceptual hashes, of shape (m, 8).
+        attributes: what a table's further columns say of each record; without columns for other sources.
     """
 
     rows: pd.DataFrame
@@ -59,6 +62,7 @@ class Collection:
     pixels: Stored
     thumbnails: Stored
     hashes: Stored
+    attributes: pd.DataFrame
 
     @property
     def classes(self) -> list[str]:
@@ -76,13 +80,14 @@ def collect(data: Data, seed: int, folder: Path) -> Iterator[Collection]:
         SourceError: the source as a whole cannot be used.
     """
     rejects: list[Reject] = []
+    attributes = AttributeColumns()
     with tempfile.TemporaryDirectory(dir=folder) as below:
         arrays, scratch = (Path(below) / name for name in ("arrays", "source"))
         arrays.mkdir()
         scratch.mkdir()
         sources.check_source(data, scratch, data.split, data.test != "none")
         inspected = inspect(
-            sources.records(data, seed, rejects, scratch),
+            _without_attributes(sources.records(data, seed, rejects, scratch), attributes),
             image_size=data.image_size,
             how=data.resize,
             min_side=data.min_side,
@@ -96,7 +101,15 @@ def collect(data: Data, seed: int, folder: Path) -> Iterator[Collection]:
             Stored(arrays / "pixels", (stored, data.image_size, data.image_size, 3)),
             Stored(arrays / "thumbnails", (stored, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)),
             Stored(arrays / "hashes", (stored, 8)),
+            attributes.frame(),
         )
+
+
+def _without_attributes(records: Iterable[Record], attributes: AttributeColumns) -> Iterator[Record]:
+    """The records, whose attributes are put aside: the processes that look at images need none."""
+    for record in records:
+        attributes.add(record.attributes)
+        yield record if record.attributes is None else replace(record, attributes=None)
 
 
 def _store(inspected: Iterable[Inspected], arrays: Path) -> Iterator[dict[str, Any]]:
@@ -125,7 +138,8 @@ def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
     pieces = [pd.DataFrame([], columns=columns, dtype=object)]
     while piece := list(islice(rows, ROWS)):
         pieces.append(pd.DataFrame(piece, columns=columns))
-    return pd.concat(pieces[1:] or pieces, ignore_index=True)
+    table = pd.concat(pieces[1:] or pieces, ignore_index=True)
+    return table.assign(record=np.arange(len(table)))
 
 
 def check_invalid(collection: Collection, most: float, where: Path, report: Path) -> None:

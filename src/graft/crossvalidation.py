@@ -13,7 +13,8 @@ import pandas as pd
 
 from graft.artifacts import Predictions, read_predictions
 from graft.errors import GraftError
-from graft.metrics import bootstrap_interval, classification_metrics
+from graft.evaluation import evaluate
+from graft.metrics import classification_metrics
 from graft.params import Params
 from graft.sections import Compare
 from graft.storage import new_file, write_table
@@ -82,7 +83,7 @@ def aggregate(
     Args:
         folds: predictions by model, one mapping per fold.
         kinds: kind by model.
-        compare: confidence and resamples of the interval.
+        compare: how the interval is made.
         seed: of the resampling.
 
     Raises:
@@ -98,13 +99,8 @@ def _measure(name: str, kind: str, folds: Sequence[Predictions], compare: Compar
     _check_folds(name, folds)
     parts = [fold.split("validation") for fold in folds]
     labels, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
-    low, high = bootstrap_interval(
-        labels,
-        probabilities.argmax(axis=1),
-        confidence=compare.confidence,
-        resamples=compare.resamples,
-        seed=seed,
-    )
+    measured = evaluate(labels, probabilities, None, compare, seed, metrics=("accuracy",))
+    low, high = measured.loc["accuracy", ["low", "high"]]
     spread = [_accuracy(*part) for part in parts]
     tested = [_accuracy(*fold.split("test")) for fold in folds]
     return {

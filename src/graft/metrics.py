@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from scipy.special import ndtri
 
-ENOUGH = 10  # right, wrong and per class, below which a bootstrap has too little to draw from; see bootstrap_interval
+LEAST = float(np.finfo(np.float64).eps)  # the smallest step from zero that float64 resolves at one
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Accuracy, macro-F1 and log loss of probabilities (n, classes) for the class numbers labels (n,).
+    """Five numbers about probabilities (n, classes) for the class numbers labels (n,).
 
-    Macro-F1 is the mean over the classes that occur or are predicted; one that does neither has no F1 and is left
-    out. Log loss is natural, with probabilities clipped at the smallest step from zero that float64 resolves at one.
+    Balanced accuracy is the mean recall of the classes that occur. Macro-F1 is the mean over the classes that occur or
+    are predicted; one that does neither has no F1 and is left out. Log loss is natural, with probabilities clipped at
+    LEAST. The Brier score is the multi-class one, in 0..2: the squared differences from the one-hot label, summed over
+    the classes (Brier 1950).
+
+    Returns:
+        accuracy, balanced_accuracy, macro_f1, log_loss and brier.
 
     Raises:
         ValueError: there is no sample, or labels and probabilities do not belong together.
     """
-    right, chosen, actual = _marginals(confusion(labels, probabilities))
-    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    counts = confusion(labels, probabilities)
+    right, chosen, actual = np.diagonal(counts), counts.sum(axis=0), counts.sum(axis=1)
+    occurs, concerned = actual > 0, chosen + actual  # F1 = 2 TP / (2 TP + FP + FN), and the denominator is this sum
+    log_losses, briers = losses(labels, probabilities)
     return {
-        "accuracy": float(_accuracy(right, chosen, actual)),
-        "macro_f1": float(_macro_f1(right, chosen, actual)),
-        "log_loss": float(-np.log(np.clip(given, np.finfo(np.float64).eps, 1)).mean()),
+        "accuracy": float(right.sum() / actual.sum()),
+        "balanced_accuracy": float((right[occurs] / actual[occurs]).mean()),
+        "macro_f1": float((2 * right / np.maximum(concerned, 1)).sum() / (concerned > 0).sum()),
+        "log_loss": float(log_losses.mean()),
+        "brier": float(briers.mean()),
     }
+
+
+def losses(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log loss and Brier score of each sample, both (n,)."""
+    chances = probabilities.astype(np.float64)
+    given = chances[np.arange(len(labels)), labels]
+    return -np.log(np.clip(given, LEAST, 1)), (chances**2).sum(axis=1) - given**2 + (1 - given) ** 2
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -36,107 +49,10 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """
     if probabilities.ndim != 2 or len(labels) != len(probabilities):
         raise ValueError(f"expected {len(labels)} rows of probabilities, received shape {probabilities.shape}")
-    return _count(labels, probabilities.argmax(axis=1), probabilities.shape[1])
-
-
-def bootstrap_interval(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    statistic: str = "accuracy",
-    *,
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic, stratified by class; Wilson's where there is too little to draw.
-
-    Resampling the images of a class with replacement makes the counts of its predictions multinomial, so counts are
-    drawn instead of images. The percentile bootstrap degenerates where it has little to draw from: it has no width
-    when every prediction is right (or wrong) or each class has one image, covers 88 % instead of 95 % with three
-    images per class, and 87 % at 99 % accuracy of 360 images. Therefore, with fewer than ENOUGH right predictions,
-    wrong predictions or images of some class, the interval is Wilson's score interval for accuracy, and for macro-F1
-    (which has no such formula) Wilson's margins around it. Simulated coverage of accuracy for nominal 95 %: 93 to
-    98 % from 20 to 10,000 images, 2 to 100 classes and 10 to 99 % accuracy. For macro-F1 with a few images per
-    class it is an approximation: macro-F1 itself is then biased.
-
-    Args:
-        labels: actual class numbers (n,).
-        predicted: predicted class numbers (n,).
-        statistic: accuracy or macro_f1.
-        confidence: nominal coverage, in (0, 1).
-        resamples: number of bootstrap resamples.
-        seed: of the resampling; the same seed gives the same interval.
-
-    Raises:
-        ValueError: the statistic is unknown, there is no sample, or the arrays do not belong together.
-    """
-    if statistic not in STATISTICS:
-        raise ValueError(f"statistic must be among {sorted(STATISTICS)}, received {statistic!r}")
-    if len(labels) != len(predicted):
-        raise ValueError(f"expected {len(labels)} predictions, received {len(predicted)}")
-    counts = _count(labels, predicted, int(max(labels.max(initial=0), predicted.max(initial=0))) + 1)
-    measure = STATISTICS[statistic]
-    right, chosen, actual = _marginals(counts)
-    accuracy = float(_accuracy(right, chosen, actual))
-    if min(right.sum(), len(labels) - right.sum(), actual[actual > 0].min()) < ENOUGH:
-        value = float(measure(right, chosen, actual))
-        low, high = (value + margin for margin in _wilson_margins(accuracy, len(labels), confidence))
-    else:
-        tail = (1 - confidence) / 2
-        low, high = np.quantile(measure(*_resampled(counts, resamples, seed)), [tail, 1 - tail])
-    return max(0.0, float(low)), min(1.0, float(high))
-
-
-def _count(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     if not len(labels):
         raise ValueError("a metric needs at least one sample, received none")
-    for name, numbers in (("labels", labels), ("predictions", predicted)):
-        if numbers.min() < 0 or numbers.max() >= classes:
-            raise ValueError(f"{name} must be in 0..{classes - 1}, received {numbers.min()}..{numbers.max()}")
-    cells = np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes * classes)
+    classes = probabilities.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must be in 0..{classes - 1}, received {labels.min()}..{labels.max()}")
+    cells = np.bincount(labels.astype(np.int64) * classes + probabilities.argmax(axis=1), minlength=classes * classes)
     return cells.reshape(classes, classes)
-
-
-def _marginals(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How often each class was rightly predicted, predicted, and present; each of shape (classes,)."""
-    return np.diagonal(counts), counts.sum(axis=0), counts.sum(axis=1)
-
-
-def _resampled(counts: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The marginals of each resample: (resamples, classes) twice, and the fixed class sizes (classes,)."""
-    generator = np.random.default_rng(seed)
-    actual = counts.sum(axis=1)
-    right = np.zeros((resamples, len(counts)), np.int64)
-    chosen = np.zeros_like(right)
-    for label in np.flatnonzero(actual):
-        cells = np.flatnonzero(counts[label])  # only these can be drawn; most are empty when classes are many
-        drawn = np.zeros_like(right)
-        drawn[:, cells] = generator.multinomial(actual[label], counts[label, cells] / actual[label], size=resamples)
-        right[:, label] = drawn[:, label]
-        chosen += drawn
-    return right, chosen, actual
-
-
-def _accuracy(right: np.ndarray, chosen: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    return right.sum(axis=-1) / actual.sum(axis=-1)
-
-
-def _macro_f1(right: np.ndarray, chosen: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    concerned = chosen + actual  # F1 = 2 TP / (2 TP + FP + FN), and the denominator is this sum
-    f1 = 2 * right / np.maximum(concerned, 1)
-    return f1.sum(axis=-1) / (concerned > 0).sum(axis=-1)
-
-
-STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
-    "accuracy": _accuracy,
-    "macro_f1": _macro_f1,
-}
-
-
-def _wilson_margins(accuracy: float, samples: int, confidence: float) -> tuple[float, float]:
-    """What to add to an accuracy for the lower and the upper end of Wilson's score interval."""
-    z = float(ndtri((1 + confidence) / 2))
-    scale = 1 + z * z / samples
-    centre = (accuracy + z * z / (2 * samples)) / scale
-    half = z / scale * float(np.sqrt(accuracy * (1 - accuracy) / samples + (z / (2 * samples)) ** 2))
-    return min(0.0, centre - half - accuracy), max(0.0, centre + half - accuracy)  # rounding may cross zero at 0 or 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Record:
         split: train, validation or test where the source says so.
         group: images of one group (a person, a scene) belong into one split, where the source says so.
         source: where the image stands in its source: a posix path below its root, or a table's row.
+        attributes: what a table's further columns say of it, by their names; None of another source's images.
     """
 
     content: bytes | Path
@@ -50,6 +52,7 @@ class Record:
     split: str | None
     group: str | None
     source: str
+    attributes: Mapping[str, str | None] | None = None
 
     def read(self) -> bytes:
         """The bytes of the image file.

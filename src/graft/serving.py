@@ -99,6 +99,7 @@ def load_classifier(folder: Path, source: Path | None = None) -> Classifier:
     """
     classes, shape = tuple(read_json(folder / "classes.json")), read_json(folder / "input.json")
     calibration = read_calibration(folder)
+    apply: Callable[[np.ndarray], np.ndarray]
     network = None
     if (folder / "model.keras").exists():
         network = _load_network(folder / "model.keras")

@@ -127,7 +127,7 @@ def _publish_run(client: MlflowClient, experiment: str, model: TrainedModel, pro
     client.log_inputs(run_id, [_data_set(model, project.prepared)])
     for path in model.files:
         client.log_artifact(run_id, str(path))
-    for path in sorted(project.data_report.glob("*")):
+    for path in sorted(project.data_report.glob("*.[hc]*")):  # pages and tables for people
         client.log_artifact(run_id, str(path), "data")
     _log_figures(client, run_id, model)
     _log_model(experiment, run_id, model)

@@ -13,32 +13,53 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from graft.metrics import confusion
-from graft.reporting.leaderboard import Run, as_records, final_split
-from graft.reporting.svg import BLUE, INK, MUTED, ORANGE, PURPLE, STYLE, WIDTH, shortened, to_svg
+from graft.reporting.calibration_figures import coverage_curves, reliability_diagram
+from graft.reporting.comparison import Comparison
+from graft.reporting.cost_figures import pareto
+from graft.reporting.data_curves import curve_of_base, curve_of_kinds
+from graft.reporting.feature_maps import draw_maps
+from graft.reporting.leaderboard import as_records, final_split
+from graft.reporting.marks import KINDS, MARKERS, percent_sign
+from graft.reporting.svg import INK, MUTED, STYLE, WIDTH, shortened, to_svg
 from graft.reporting.text import percent
+from graft.reporting.transfer_figures import score_against_accuracy
 
-KINDS = {"baseline": PURPLE, "finetune": BLUE, "svm": ORANGE}
-MARKERS = {"baseline": "s", "finetune": "o", "svm": "D"}  # colour is never the only sign
 ON_CELL = "#fefefe"
 
 NUMBERED_CLASSES = 12  # up to here each cell has room for its count
 NAMED_CLASSES = 24  # above, only every n-th class is named on the axes
 
 
-def draw(frame: pd.DataFrame, runs: Sequence[Run]) -> dict[str, str]:
+def draw(comparison: Comparison) -> dict[str, str]:
     """Every figure of the comparison as SVG text, by file name.
 
-    overview.svg, and for each model confusion.svg and, where it has a history, curves.svg in a folder of its name.
+    overview.svg and coverage.svg; for each model, in a folder of its name, confusion.svg, reliability.svg and, where
+    it has a history, curves.svg; and where it was measured: pareto.svg, curve.svg and curve/<backbone>.svg,
+    transfer-<score>.svg, maps/<backbone>-pca.svg and -tsne.svg.
     """
-    split, _ = final_split(frame)
+    frame = comparison.frame
+    split, prefix = final_split(frame)
     drawings = {"overview.svg": overview(frame, "overview.svg")}
-    for run in runs:
-        name = f"{run.model}/confusion.svg"
+    for model, run in comparison.runs.items():
+        name = f"{model}/confusion.svg"
         drawings[name] = confusion_matrix(confusion(*run.predictions.split(split)), run.predictions.classes, name)
         if run.history is not None:
-            name = f"{run.model}/curves.svg"
+            name = f"{model}/curves.svg"
             drawings[name] = learning_curves(run.history, run.kind, name)
-    return drawings
+        name = f"{model}/reliability.svg"
+        drawings[name] = reliability_diagram(*comparison.reliability[model], run.kind, name)
+    drawings["coverage.svg"] = coverage_curves(comparison, "coverage.svg")
+    if frame["latency_ms"].notna().any():
+        drawings["pareto.svg"] = pareto(frame, "pareto.svg")
+    if comparison.curve is not None:
+        drawings["curve.svg"] = curve_of_kinds(comparison.curve, "curve.svg")
+        for base in dict.fromkeys(comparison.curve["model"][comparison.curve["kind"] != "baseline"]):
+            drawings[f"curve/{base}.svg"] = curve_of_base(comparison.curve, base, f"curve/{base}.svg")
+    if len(comparison.transfer) > 1:
+        for score in ("linear_probe", "logme"):
+            name = f"transfer-{score}.svg"
+            drawings[name] = score_against_accuracy(comparison.transfer, frame, f"{prefix}_accuracy", score, name)
+    return drawings | draw_maps(comparison)
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], name: str) -> str:
@@ -56,7 +77,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], name: str) -> s
         solid = to_rgba(KINDS["finetune"])
         shade = LinearSegmentedColormap.from_list("shade", [(*solid[:3], 0.0), solid])  # any background shines through
         # The power shows rare confusions, which are what one looks for.
-        axes.imshow(shares, cmap=shade, norm=PowerNorm(0.6, 0, 1), interpolation="none")
+        axes.imshow(shares, cmap=shade, norm=PowerNorm(0.5, 0, 1), interpolation="none")
         _name_classes(axes, classes)
         if len(classes) <= NUMBERED_CLASSES:
             for (row, column), count in np.ndenumerate(counts):
@@ -100,17 +121,13 @@ def learning_curves(history: pd.DataFrame, kind: str, name: str) -> str:
             axes.set_axisbelow(True)
         upper.set_ylim(bottom=0)
         lower.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        lower.yaxis.set_major_formatter(_percent_sign)
+        lower.yaxis.set_major_formatter(percent_sign)
         lower.set_ylim(top=1.0)
         lower.set_xlabel("epoch")
         lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         _mark_phases(upper, lower, history)
         upper.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.1)
         return to_svg(figure, name)
-
-
-def _percent_sign(value: float, _: float) -> str:
-    return f"{100 * value:.6g} %"
 
 
 def _mark_phases(upper: Any, lower: Any, history: pd.DataFrame) -> None:
@@ -146,12 +163,12 @@ def overview(frame: pd.DataFrame, name: str) -> str:
             axes.annotate(
                 percent(accuracy), (1.01, place), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
             )
-        axes.set_yticks(range(len(ranked)), [row["model"] for row in ranked], color=INK)
+        axes.set_yticks(range(len(ranked)), [shortened(row["model"], 22) for row in ranked], color=INK)
         for label, row in zip(axes.get_yticklabels(), ranked, strict=True):
             label.set_fontweight("bold" if row["champion"] else "normal")
         axes.set_ylim(len(ranked) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(_percent_sign)
+        axes.xaxis.set_major_formatter(percent_sign)
         axes.tick_params(length=0)
         axes.grid(axis="x")
         axes.set_axisbelow(True)

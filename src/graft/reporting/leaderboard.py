@@ -2,167 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from graft.artifacts import Predictions, read_predictions
-from graft.metrics import bootstrap_interval, classification_metrics
-from graft.params import Params
+from graft.evaluation import METRICS, evaluate
+from graft.intervals import t_interval
+from graft.reporting.comparison import Run
+from graft.reporting.run_files import read_csv
 from graft.sections import Compare
-from graft.storage import ArtifactError, read_json
+from graft.significance import holm, paired_difference
 
-METRICS = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss")
-HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy")
+__all__ = ["COLUMNS", "Groups", "as_records", "build_leaderboard", "final_split", "metrics_by_model", "read_csv"]
+
+Groups = Mapping[str, np.ndarray | None]  # by split: the group of each of its images; None: each is on its own
+
+SPLITS = (("validation", "val"), ("test", "test"))
+ENDS = ("", "_low", "_high")
+MEASURES = (*METRICS, "calibration_error_before")
+VERSUS = ("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "verdict")
+PHASES = ("train_seconds", "frozen_seconds", "unfrozen_seconds")
+SPEED = ("latency_ms", "latency_ms_low", "latency_ms_high", "throughput")
+TEXT = ("model", "kind", "backbone", "verdict", "champion", "pareto")  # and truth
+TRANSFER = ("logme", "linear_probe")
 COLUMNS = (
     *("model", "kind", "backbone", "champion"),
-    *(f"val_{metric}" for metric in METRICS),
-    *(f"test_{metric}" for metric in METRICS),
-    *("parameters", "train_seconds", "n_validation", "n_test"),
+    *(f"{prefix}_{metric}{end}" for _, prefix in SPLITS for metric in MEASURES for end in ENDS),
+    *("temperature", "abstain_below", *VERSUS),
+    *("repeats", *(f"{prefix}_accuracy_mean{end}" for _, prefix in SPLITS for end in ENDS)),
+    *("parameters", "multiply_adds", "model_bytes", *SPEED, *PHASES, "feature_seconds", "pareto"),
+    *(*TRANSFER, "n_validation", "n_test"),
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one trained model left for the comparison.
-
-    Attributes:
-        model: as in Params.models.
-        kind: baseline, finetune or svm.
-        backbone: the row of params.yaml under backbones; None for a baseline.
-        predictions: for the validation and test images.
-        history: one row per epoch; None for models that are not trained by epochs.
-        parameters: number of trained and frozen weights.
-        train_seconds: what training cost when it was done.
-    """
-
-    model: str
-    kind: str
-    backbone: str | None
-    predictions: Predictions
-    history: pd.DataFrame | None
-    parameters: int
-    train_seconds: float
-
-
-def read_runs(params: Params, folder: Path, history: Path) -> list[Run]:
-    """The runs of the models that the params list; others in the folders are ignored.
-
-    Args:
-        params: lists the models.
-        folder: holds a folder of predictions.parquet, summary.json and timings.json for each model.
-        history: holds a CSV file for each model that is trained by epochs.
-
-    Raises:
-        ArtifactError: a run is missing or damaged, or the models were not measured on the same images.
-    """
-    kinds = params.models()
-    absent = [model for model in kinds if not (folder / model).is_dir()]
-    if absent:
-        raise ArtifactError(f"{folder} lacks the runs of {', '.join(absent)}; `dvc repro` makes them")
-    runs = [_read_run(model, kind, folder / model, history) for model, kind in kinds.items()]
-    _check_comparable(runs)
-    return runs
-
-
-def _read_run(model: str, kind: str, folder: Path, history: Path) -> Run:
-    return Run(
-        model=model,
-        kind=kind,
-        backbone=None if kind == "baseline" else model.removesuffix("-svm"),
-        predictions=read_predictions(folder / "predictions.parquet"),
-        history=None if kind == "svm" else _read_history(history / f"{model}.csv"),
-        parameters=int(_number(folder / "summary.json", "parameters")),
-        train_seconds=float(_number(folder / "timings.json", "train_seconds")),
-    )
-
-
-def _read_history(path: Path) -> pd.DataFrame:
-    history = read_csv(path, HISTORY_COLUMNS)
-    if history.empty:
-        raise ArtifactError(f"{path} must list at least one epoch")
-    return history.astype({column: float for column in HISTORY_COLUMNS if column != "phase"})
-
-
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file that must have these columns, every cell as the text that it holds.
-
-    Raises:
-        ArtifactError: the file is missing, unreadable or lacks a column.
-    """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called "01" or "NA"
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} is missing; `dvc repro` makes it") from None
-    except (ValueError, OSError) as error:
-        raise ArtifactError(f"{path} is not a readable CSV file: {error}") from None
-    if not set(columns) <= set(frame.columns):
-        raise ArtifactError(f"{path} must have the columns {list(columns)}, received {list(frame.columns)}")
-    return frame
-
-
-def _number(path: Path, key: str) -> float:
-    content = read_json(path)
-    value = content.get(key) if isinstance(content, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ArtifactError(f"{path} must give {key} as a number, received {content!r}")
-    return value
-
-
-def _check_comparable(runs: Sequence[Run]) -> None:
-    first = runs[0].predictions
-    if not (first.rows["split"] == "validation").any():
-        raise ArtifactError(f"{runs[0].model} predicted no validation image, and these choose the champion")
-    for what, same in (
-        ("classes", lambda other: other.classes == first.classes),
-        ("images in the same order", lambda other: _same_rows(other.rows, first.rows)),
-    ):
-        different = [run.model for run in runs if not same(run.predictions)]
-        if different:
-            raise ArtifactError(
-                f"every model must have predicted the same {what}; "
-                f"received others than {runs[0].model}'s from {', '.join(different)}"
-            )
-
-
-def _same_rows(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
-    columns = ["image_id", "split", "label"]
-    return bool(np.array_equal(rows[columns].to_numpy(), others[columns].to_numpy()))
-
-
-def build_leaderboard(runs: Sequence[Run], compare: Compare, seed: int) -> pd.DataFrame:
+def build_leaderboard(
+    runs: Sequence[Run],
+    compare: Compare,
+    seed: int,
+    *,
+    groups: Groups,
+    transfer: pd.DataFrame,
+    feature_seconds: Mapping[str, float | None],
+) -> pd.DataFrame:
     """One row per run with COLUMNS, the champion first.
 
     Validation alone ranks: accuracy, then lower log loss, then fewer parameters, then the name. The test columns are
-    missing where there are no test images.
+    missing where there are no test images. Every metric has a `_low` and a `_high` end. The columns from `difference`
+    to `verdict` set the champion against each other model on the final split: its accuracy minus the other's, the
+    exact p-value, the same corrected by Holm over all models, and what follows for the model: `worse`, `better` or
+    `not distinguishable`.
+
+    Args:
+        runs: of all models.
+        compare: confidence and resamples of the intervals.
+        seed: of the resampling.
+        groups: of the images, in the order of the predictions.
+        transfer: one row per backbone with backbone, logme and linear_probe.
+        feature_seconds: by backbone, what its features cost when they were computed.
     """
-    frame = pd.DataFrame([_measure(run, compare, seed) for run in runs])
+    scores = transfer.set_index("backbone")[list(TRANSFER)].to_dict("index") if len(transfer) else {}
+    rows = []
+    for run in runs:
+        row = {"model": run.model, "kind": run.kind, "backbone": run.backbone, "abstain_below": run.abstain_below}
+        row |= {"temperature": run.predictions.temperature, "repeats": 1 + len(run.repeats)}
+        for split, prefix in SPLITS:
+            row |= _measure(run, split, prefix, groups, compare, seed)
+        base = {"feature_seconds": feature_seconds.get(run.backbone or "")}
+        rows.append(row | _costs(run) | base | scores.get(run.backbone, dict.fromkeys(TRANSFER)))
+    frame = pd.DataFrame(rows)
     order = ["val_accuracy", "val_log_loss", "parameters", "model"]
     frame = frame.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
     frame["champion"] = frame.index == 0
+    by_model = {run.model: run for run in runs}
+    versus = _against_champion([by_model[name] for name in frame["model"]], groups, compare, seed)
+    frame = pd.concat([frame, versus], axis=1).assign(pareto=_frontier(frame))
+    numbers = [column for column in COLUMNS if column not in TEXT]
+    frame[numbers] = frame[numbers].apply(pd.to_numeric)  # a column of nothing but None would be of objects
     return frame[list(COLUMNS)]
 
 
-def _measure(run: Run, compare: Compare, seed: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": run.model, "kind": run.kind, "backbone": run.backbone}
-    for split, prefix in (("validation", "val"), ("test", "test")):
-        labels, probabilities = run.predictions.split(split)
-        values = dict.fromkeys(METRICS, np.nan)
-        if len(labels):
-            low, high = bootstrap_interval(
-                labels,
-                probabilities.argmax(axis=1),
-                confidence=compare.confidence,
-                resamples=compare.resamples,
-                seed=seed,
-            )
-            values |= classification_metrics(labels, probabilities) | {"accuracy_low": low, "accuracy_high": high}
-        row |= {f"{prefix}_{metric}": values[metric] for metric in METRICS} | {f"n_{split}": len(labels)}
-    return row | {"parameters": run.parameters, "train_seconds": run.train_seconds}
+def _measure(run: Run, split: str, prefix: str, groups: Groups, compare: Compare, seed: int) -> dict[str, Any]:
+    labels, probabilities = run.predictions.split(split)
+    row: dict[str, Any] = {f"n_{split}": len(labels)}
+    row |= {f"{prefix}_{metric}{end}": np.nan for metric in (*MEASURES, "accuracy_mean") for end in ENDS}
+    if not len(labels):
+        return row
+    chosen = (run.predictions.rows["split"] == split).to_numpy()
+    raw = run.predictions.uncalibrated()[chosen]
+    measured = evaluate(labels, probabilities, groups.get(split), compare, seed)
+    before = evaluate(labels, raw, groups.get(split), compare, seed, metrics=("calibration_error",))
+    measured = pd.concat([measured, before.rename({"calibration_error": "calibration_error_before"})])
+    for metric, (value, low, high) in zip(measured.index, measured[["value", "low", "high"]].to_numpy(), strict=True):
+        row |= {f"{prefix}_{metric}{end}": number for end, number in zip(ENDS, (value, low, high), strict=True)}
+    repeated = [_accuracy(*predictions.split(split)) for predictions in (run.predictions, *run.repeats)]
+    over_seeds = t_interval(repeated, compare.confidence)
+    return row | {f"{prefix}_accuracy_mean{end}": number for end, number in zip(ENDS, over_seeds, strict=True)}
+
+
+def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def _costs(run: Run) -> dict[str, Any]:
+    whole = run.timings.get("whole_seconds")  # phase 2 where the base is trained whole
+    seconds = {name: run.timings.get(name) for name in PHASES}
+    seconds["unfrozen_seconds"] = seconds["unfrozen_seconds"] if whole is None else whole
+    costs = {name: run.costs.get(name) for name in ("multiply_adds", "model_bytes", *SPEED)}
+    return {"parameters": run.parameters} | costs | seconds
+
+
+def _against_champion(runs: Sequence[Run], groups: Groups, compare: Compare, seed: int) -> pd.DataFrame:
+    """VERSUS of each run, the champion's being the first."""
+    split = "test" if (runs[0].predictions.rows["split"] == "test").any() else "validation"
+    labels, champion = runs[0].predictions.split(split)
+    rows: list[dict[str, Any]] = [dict.fromkeys(VERSUS, np.nan) | {"verdict": "champion"}]
+    differences = [
+        paired_difference(labels, champion, run.predictions.split(split)[1], groups.get(split), compare, seed)
+        for run in runs[1:]
+    ]
+    adjusted = holm([difference.p_value for difference in differences])
+    for found, p_adjusted in zip(differences, adjusted, strict=True):
+        established = p_adjusted < 1 - compare.confidence
+        verdict = "not distinguishable" if not established else "worse" if found.difference > 0 else "better"
+        values = (found.difference, found.low, found.high, found.p_value, float(p_adjusted), verdict)
+        rows.append(dict(zip(VERSUS, values, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def _frontier(frame: pd.DataFrame) -> list[bool]:
+    """Whether no other model is at least as accurate on the final split and as fast, and better in one of the two."""
+    accuracy = frame[f"{final_split(frame)[1]}_accuracy"].to_numpy(float)
+    latency = frame["latency_ms"].to_numpy(float)
+    as_good = (accuracy >= accuracy[:, None]) & (latency <= latency[:, None])
+    better = as_good & ((accuracy > accuracy[:, None]) | (latency < latency[:, None]))
+    return [bool(one) for one in ~better.any(axis=1) & np.isfinite(latency)]
 
 
 def final_split(frame: pd.DataFrame) -> tuple[str, str]:
@@ -181,12 +156,5 @@ def metrics_by_model(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The test figures by model, as `dvc metrics show` reads them; without figures where there are no test images."""
     if final_split(frame)[0] != "test":
         return {name: {} for name in frame["model"]}
-    return {row["model"]: {f"test_{metric}": row[f"test_{metric}"] for metric in METRICS} for row in as_records(frame)}
-
-
-def champion_predictions(frame: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
-    """The champion's class names, actual and predicted, of each image of the final split, as `dvc plots` reads them."""
-    predictions = next(run.predictions for run in runs if run.model == frame["model"].iloc[0])
-    labels, probabilities = predictions.split(final_split(frame)[0])
-    names = np.asarray(predictions.classes, dtype=object)
-    return pd.DataFrame({"actual": names[labels], "predicted": names[probabilities.argmax(axis=1)]})
+    names = [f"test_{metric}" for metric in ("accuracy", "accuracy_low", "accuracy_high", *METRICS[1:])]
+    return {row["model"]: {name: row[name] for name in names} for row in as_records(frame)}

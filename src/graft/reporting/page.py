@@ -1,28 +1,38 @@
-"""reports/index.html: one page without scripts, which a browser opens from the disk; it links to the data report."""
+"""reports/index.html: one page that holds all it shows; its only script sorts tables. It links to the data report."""
 
 from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-import yaml
+from jinja2 import Environment
+from markupsafe import Markup
 
 from graft.params import Params
 from graft.reporting import leaderboard, text
+from graft.reporting.comparison import Comparison
+from graft.reporting.data.wording import abridged
+from graft.reporting.page_context import capitalised, page_context
 from graft.reporting.svg import inline_svg
 from graft.reporting.templates import page_environment
 from graft.storage import ArtifactError
 
-FINAL = ("accuracy", "low", "high")
-KINDS = {
-    "baseline": "network trained from scratch",
-    "finetune": "fine-tuned backbone",
-    "svm": "SVM on frozen features",
+CONTENTS = {
+    "answer": "Answer",
+    "leaderboard": "Leaderboard",
+    "training": "Learning",
+    "mistakes": "Confusion",
+    "calibration": "Calibration",
+    "labels": "Labels needed",
+    "bases": "Bases",
+    "costs": "Costs",
+    "inside": "Inside",
+    "slices": "Slices",
+    "data": "Data",
+    "again": "Reproduce",
 }
 
 
@@ -62,37 +72,48 @@ def read_data_report(folder: Path, preview: Path | None) -> DataReport:
     return DataReport(list(counts.columns), counts.to_numpy().tolist(), reasons, image)
 
 
-def render_page(params: Params, frame: pd.DataFrame, drawings: Mapping[str, str], data: DataReport) -> str:
+def render_page(params: Params, comparison: Comparison, drawings: Mapping[str, str], data: DataReport) -> str:
     """The page as HTML.
 
     Args:
         params: shown in full.
-        frame: from leaderboard.build_leaderboard.
+        comparison: what it tells.
         drawings: SVG text by file name, from figures.draw.
         data: from read_data_report.
     """
+    context = page_context(params, comparison, drawings)
+    context |= {"data": data, "drawings": {name: _inlined(svg, name) for name, svg in drawings.items()}}
+    environment = _environment()
+    present = {
+        "training": bool(context["curved"]),
+        "bases": bool(context["transfer"]),
+        "costs": "pareto.svg" in drawings,
+        "inside": any(context[name] for name in ("mistakes", "doubts", "maps", "looks")),
+        "slices": bool(context["slices"] or context["suspects"]),
+    }
+    context["contents"] = [(name, title) for name, title in CONTENTS.items() if present.get(name, True)]
+    return environment.get_template("page.html.j2").render(context)
+
+
+def _environment() -> Environment:
     environment = page_environment()
-    environment.filters |= {"percent": _unbroken(text.percent), "duration": _unbroken(text.duration)}
-    split, prefix = leaderboard.final_split(frame)
-    rows = [_with_final(row, prefix) for row in leaderboard.as_records(frame)]
-    return environment.get_template("page.html.j2").render(
-        rows=rows,
-        champion=rows[0],
-        best=[next(row for row in rows if row["kind"] == kind) for kind in KINDS if kind in set(frame["kind"])],
-        curved=[row for row in rows if f"{row['model']}/curves.svg" in drawings],
-        verdicts=compare_with_champion(rows),
-        kinds=KINDS,
-        split=split,
-        samples=frame[f"n_{split}"].iloc[0],
-        confidence=f"{100 * params.compare.confidence:g} %",
-        floor=min(row["low"] for row in rows),
-        interval=_unbroken(text.interval),
-        drawings={name: inline_svg(svg, name) for name, svg in drawings.items()},
-        data=data,
-        preview=base64.b64encode(data.preview).decode() if data.preview else None,
-        seed=params.seed,
-        params=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100),
-    )
+    written: dict[str, Callable[..., str]] = {
+        "percent": text.percent,
+        "interval": text.interval,
+        "span": text.span,
+        "points": text.points,
+        "times": text.times,
+        "duration": text.duration,
+        "milliseconds": text.milliseconds,
+        "magnitude": text.magnitude,
+        "p_value": text.p_value,
+        "size": lambda value: text.magnitude(value, "B"),
+        "three": lambda value: f"{value:.3f}".replace("-", text.MINUS),
+    }
+    unbroken = {name: _unbroken(function) for name, function in written.items()}
+    environment.filters |= unbroken | {"png": _address, "abridged": abridged, "capitalize_first": capitalised}
+    environment.globals |= unbroken
+    return environment
 
 
 def _unbroken(written: Callable[..., str]) -> Callable[..., str]:
@@ -100,17 +121,9 @@ def _unbroken(written: Callable[..., str]) -> Callable[..., str]:
     return lambda *values: written(*values).replace(" ", "\u00a0")
 
 
-def _with_final(row: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The row and, as accuracy, low and high, the figures to quote."""
-    values = {name: row[f"{prefix}_{metric}"] for name, metric in zip(FINAL, leaderboard.METRICS, strict=False)}
-    return row | values
+def _address(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def compare_with_champion(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The models whose interval overlaps the champion's, lies below it or lies above it, in leaderboard order."""
-    champion, *others = rows
-    verdicts: dict[str, list[str]] = {"overlap": [], "below": [], "above": []}
-    for row in others:
-        place = "below" if row["high"] < champion["low"] else "above" if row["low"] > champion["high"] else "overlap"
-        verdicts[place].append(row["model"])
-    return verdicts
+def _inlined(svg: str, name: str) -> Markup:
+    return inline_svg(svg, name)

@@ -55,9 +55,9 @@ STYLE: dict[str, Any] = {
 }
 
 
-def shortened(name: str) -> str:
+def shortened(name: str, most: int = NAME_LENGTH) -> str:
     """The name as far as an axis has room for it."""
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def to_svg(figure: Figure, name: str) -> str:

@@ -12,6 +12,8 @@ import pandas as pd
 import typer
 
 from graft.artifacts import MANIFEST_COLUMNS, SPLITS, Manifest, write_manifest
+from graft.attributes import FILE as ATTRIBUTES
+from graft.attributes import write_attributes
 from graft.collection import Collection, check_invalid, collect
 from graft.curation import Curated, Reordered, count, divide, find_copies
 from graft.params import load_params
@@ -25,7 +27,7 @@ from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.storage import new_folder, write_table
 
 BATCH = 64  # images held in memory at a time
-REPORTS = ("index.html", "counts.csv", "statistics.csv", "duplicates.csv", "quarantine.csv")
+REPORTS = ("index.html", "counts.csv", "statistics.csv", "duplicates.csv", "quarantine.csv", ATTRIBUTES)
 
 
 def run(data: Data, seed: int, out: Path, report: Path) -> None:
@@ -45,7 +47,7 @@ def run(data: Data, seed: int, out: Path, report: Path) -> None:
         curated, quarantine = _divide(found, quarantine, data, seed, report)
         counts = count(curated, quarantine, collection.classes)
         write_table(report / "counts.csv", counts)
-        _write_prepared(folder, collection, curated, data.image_size)
+        _write_prepared(folder, report, collection, curated, data.image_size)
         _write_report(report, collection, curated, quarantine, counts, data)
     print(_summary(counts, len(quarantine)))
 
@@ -78,11 +80,15 @@ def _check_classes(classes: list[str], found: Curated, quarantine: pd.DataFrame,
         raise SourceError(f"class {emptied[0]!r} has no usable image: {listed}; see {report}/quarantine.csv")
 
 
-def _write_prepared(folder: Path, collection: Collection, curated: Curated, size: int) -> None:
-    """Write the manifest of the images that are in a split, and the images in its order."""
+def _write_prepared(folder: Path, report: Path, collection: Collection, curated: Curated, size: int) -> None:
+    """Write the manifest of the images that are in a split, and in its order the images and, to report, attributes.
+
+    Attributes describe results and train nothing, so a changed column of a table must not rerun what reads the images.
+    """
     used = pd.notna(curated.splits)
     rows = curated.rows.assign(split=curated.splits, group=curated.groups)[used]
     write_manifest(folder, Manifest(rows[list(MANIFEST_COLUMNS)], tuple(collection.classes)))
+    write_attributes(report, rows["image_id"], rows["brightness"], collection.attributes.iloc[rows["record"]])
     positions = rows["position"].to_numpy(int)
     with ShardWriter(folder, "images", (size, size, 3), np.uint8) as writer:
         for first in range(0, len(positions), BATCH):

@@ -1,0 +1,124 @@
+"""What the stages left of every trained model, read and checked to belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from graft.artifacts import Predictions, read_predictions
+from graft.looks import read_looks
+from graft.params import Params
+from graft.reporting.comparison import Run
+from graft.storage import ArtifactError, read_json
+
+HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy")
+COSTS = ("multiply_adds", "model_bytes")
+SPEED = ("latency_ms", "latency_ms_low", "latency_ms_high", "throughput")
+
+
+def read_runs(params: Params, folder: Path, history: Path, rows: Path) -> list[Run]:
+    """The runs of the models that the params list; others in the folders are ignored.
+
+    Args:
+        params: lists the models.
+        folder: holds a folder of predictions.parquet, summary.json and timings.json for each model.
+        history: holds a CSV file for each model that is trained by epochs.
+        rows: holds for each row of the params a folder `inspect`, and in it one for each of its models.
+
+    Raises:
+        ArtifactError: a run is missing or damaged, or the models were not measured on the same images.
+    """
+    kinds = params.models()
+    absent = [model for model in kinds if not (folder / model).is_dir()]
+    if absent:
+        raise ArtifactError(f"{folder} lacks the runs of {', '.join(absent)}; `dvc repro` makes them")
+    runs = [
+        _read_run(model, kind, folder / model, history, rows / model.removesuffix("-svm") / "inspect" / model)
+        for model, kind in kinds.items()
+    ]
+    _check_comparable(runs)
+    return runs
+
+
+def _read_run(model: str, kind: str, folder: Path, history: Path, inside: Path) -> Run:
+    summary, timings = folder / "summary.json", read_json(folder / "timings.json")
+    costs = {name: _number(inside / "costs.json", name) for name in COSTS}
+    speed = {name: _number(inside / "timings.json", name) for name in SPEED}
+    _number(folder / "timings.json", "train_seconds")
+    return Run(
+        model=model,
+        kind=kind,
+        backbone=None if kind == "baseline" else model.removesuffix("-svm"),
+        predictions=read_predictions(folder / "predictions.parquet"),
+        history=None if kind == "svm" else _read_history(history / f"{model}.csv"),
+        parameters=int(_number(summary, "parameters")),
+        timings=timings,
+        repeats=[read_predictions(path) for path in sorted((folder / "repeats").glob("*.parquet"))],
+        costs=costs | speed,
+        abstain_below=_number(summary, "abstain_below", missing=True),
+        looks=read_looks(inside) if kind != "svm" else (),
+    )
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    history = read_csv(path, HISTORY_COLUMNS)
+    if history.empty:
+        raise ArtifactError(f"{path} must list at least one epoch")
+    return history.astype({column: float for column in HISTORY_COLUMNS if column != "phase"})
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file that must have these columns, every cell as the text that it holds.
+
+    Raises:
+        ArtifactError: the file is missing, unreadable or lacks a column.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called "01" or "NA"
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing; `dvc repro` makes it") from None
+    except (ValueError, OSError) as error:
+        raise ArtifactError(f"{path} is not a readable CSV file: {error}") from None
+    if not set(columns) <= set(frame.columns):
+        raise ArtifactError(f"{path} must have the columns {list(columns)}, received {list(frame.columns)}")
+    return frame
+
+
+def _number(path: Path, key: str, *, missing: bool = False) -> Any:
+    """A number of a JSON file; None too where it may be missing."""
+    content = read_json(path)
+    value = content.get(key) if isinstance(content, dict) else None
+    if value is None and missing:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArtifactError(f"{path} must give {key} as a number, received {content!r}")
+    return value
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    first = runs[0].predictions
+    if not (first.rows["split"] == "validation").any():
+        raise ArtifactError(f"{runs[0].model} predicted no validation image, and these choose the champion")
+    for what, same in (
+        ("classes", lambda other: other.classes == first.classes),
+        ("images in the same order", lambda other: _same_rows(other.rows, first.rows)),
+    ):
+        different = [run.model for run in runs if not all(map(same, _all_predictions(run)))]
+        if different:
+            raise ArtifactError(
+                f"every model must have predicted the same {what}; "
+                f"received others than {runs[0].model}'s from {', '.join(different)}"
+            )
+
+
+def _all_predictions(run: Run) -> list[Predictions]:
+    return [run.predictions, *run.repeats]
+
+
+def _same_rows(rows: pd.DataFrame, others: pd.DataFrame) -> bool:
+    columns = ["image_id", "split", "label"]
+    return bool(np.array_equal(rows[columns].to_numpy(), others[columns].to_numpy()))
