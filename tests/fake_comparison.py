@@ -12,8 +12,11 @@ from fake_runs import DIGITS, fake_history
 from PIL import Image
 
 from graft.artifacts import Predictions
+from graft.looks import Look, Tile
 from graft.params import Params
-from graft.reporting.comparison import Comparison, Look, Provenance, RankCorrelation, Run, Tile
+from graft.provenance import Provenance
+from graft.rank_correlation import RankCorrelation
+from graft.reporting.comparison import Comparison, Run
 
 METRICS = (
     *("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),

@@ -97,21 +97,3 @@ def write_data_report(reports: Path, classes: Sequence[str], reasons: Sequence[s
     write_table(
         reports / "data" / "quarantine.csv", pd.DataFrame(rows, columns=["source", "label", "reason", "detail"])
     )
-
-
-def write_reports(
-    reports: Path, params: Params, *, classes: Sequence[str] = DIGITS, per_class: int = 36, test: bool = True
-) -> None:
-    """The runs of all models of the params, the later in `Params.models` the worse, and the data's report."""
-    for number, (model, kind) in enumerate(params.models().items()):
-        accuracy = 0.93 - {"baseline": 0.0, "finetune": -0.01, "svm": 0.05}[kind] - 0.012 * (number % 4)
-        write_run(
-            reports,
-            model,
-            kind,
-            fake_predictions(classes, per_class, accuracy, seed=number, test=test),
-            parameters=120_000 * (number + 1),
-            seconds=7.3 * (number + 1) ** 1.5,
-            seed=number,
-        )
-    write_data_report(reports, classes)

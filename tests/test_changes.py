@@ -202,6 +202,18 @@ def test_half_a_run_is_not_told_as_removed_models(project: Path) -> None:
     assert "Removed" not in report
 
 
+def test_a_leaderboard_with_conflict_markers_is_named(project: Path) -> None:
+    (project / BOARD).write_text("<<<<<<< HEAD\n[]\n=======\n[]\n>>>>>>> other\n")
+    with pytest.raises(ChangesError, match=r"leaderboard.json must be a list of models, as `dvc repro` writes it"):
+        describe_changes("main", project, BOARD)
+
+
+def test_a_metric_of_one_side_alone_is_not_judged(project: Path) -> None:
+    write_json(project / "reports/metrics/test/cnn.json", {})
+    lines = describe_changes("main", project, BOARD).splitlines()
+    assert "| cnn   | test accuracy |           | 89.5 % |   – |      – |" in lines
+
+
 def test_the_command_prints_the_report_or_one_message(project: Path) -> None:
     def graft(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "graft.cli", "report", *arguments]

@@ -27,8 +27,9 @@ def fold(validated: dict[str, tuple[int, float]], tested: dict[str, tuple[int, f
     return {"cnn": Predictions(rows, np.column_stack([1 - chances, chances]), CLASSES)}
 
 
-def table(*folds: Any, **changes: Any) -> pd.DataFrame:
-    return aggregate(folds, {"cnn": "baseline"}, tiny_params().compare, seed=1)
+def table(*folds: Any, groups: dict[str, str] | None = None) -> pd.DataFrame:
+    alone = {image: image for one in folds for image in one["cnn"].rows["image_id"]}
+    return aggregate(folds, {"cnn": "baseline"}, tiny_params().compare, seed=1, groups=groups or alone)
 
 
 TESTED = [{"t": (0, 0.2), "u": (1, 0.4)}, {"t": (0, 0.1), "u": (1, 0.9)}]
@@ -52,6 +53,17 @@ def test_folds_are_pooled_by_hand() -> None:
         np.array([0, 1, 1, 0, 1]), np.column_stack([1 - chances, chances]), None, tiny_params().compare, 1
     )
     assert [row["accuracy"], row["accuracy_low"], row["accuracy_high"]] == pooled.loc["accuracy"].tolist()
+
+
+def test_images_of_one_group_are_resampled_together() -> None:
+    row = table(*FOLDS, groups={"v": "one", "w": "one", "x": "one", "y": "two", "z": "two"}).iloc[0]
+    chances = np.array([0.25, 0.5 + 1e-9, 0.2, 0.2, 0.8])
+    groups = np.array(["one", "one", "one", "two", "two"], object)
+    pooled = evaluate(
+        np.array([0, 1, 1, 0, 1]), np.column_stack([1 - chances, chances]), groups, tiny_params().compare, 1
+    )
+    assert [row["accuracy"], row["accuracy_low"], row["accuracy_high"]] == pooled.loc["accuracy"].tolist()
+    assert row["accuracy_low"] < table(*FOLDS).iloc[0]["accuracy_low"]
 
 
 def test_the_table_in_words() -> None:
@@ -91,6 +103,7 @@ def test_both_reports_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     params = tiny_params(data__split="kfold", data__folds=2, backbones={})
     monkeypatch.setattr(crossvalidation, "_run_fold", lambda root, name, number: None)
     monkeypatch.setattr(crossvalidation, "_read_fold", lambda root, name, models: FOLDS[int(name[-1])])
+    monkeypatch.setattr(crossvalidation, "_read_groups", lambda root, names: {image: image for image in "vwxyz"})
     frame = cross_validate(params, tmp_path, tmp_path / "reports")
     assert pd.read_csv(tmp_path / "reports/cv.csv")["n"].tolist() == frame["n"].tolist() == [5]
     assert (tmp_path / "reports/cv.md").read_text() == to_markdown(frame, params.compare.confidence)

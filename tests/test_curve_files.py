@@ -40,3 +40,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "curve/fits.csv").unlink()
     with pytest.raises(ArtifactError, match=r"curve/fits\.csv is missing"):
         read_curve(tmp_path / "curve")
+
+
+@pytest.mark.parametrize("content", ["", "kind,per_class,seed\nsvm,5,1\n"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
+    write_curve(tmp_path / "curve", *tables())
+    (tmp_path / "curve/timings.csv").write_text(content)
+    with pytest.raises(ArtifactError, match=r"curve/timings\.csv must be a CSV file with the columns .*'seconds'"):
+        read_curve(tmp_path / "curve")

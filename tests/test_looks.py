@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graft.looks import read_looks, write_looks
-from graft.reporting.comparison import Look, Tile
+from graft.looks import Look, Tile, read_looks, write_looks
 from graft.storage import ArtifactError, read_json, write_json
 
 LOOKS = [

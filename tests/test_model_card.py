@@ -118,6 +118,13 @@ def test_slices_of_which_none_is_worse_are_counted(comparison: Comparison) -> No
     assert "None of 5 slices of the test images is worse than the rest" in text
 
 
+def test_top_k_accuracy_is_left_out_where_every_class_is_among_them(card: dict[str, Any]) -> None:
+    assert "| top-3 accuracy" in card_markdown(card)
+    two = {**card, "metrics": {**card["metrics"], "top_k": len(card["data"]["classes"])}}
+    assert "accuracy, " not in card_markdown(two)
+    assert "top-" not in card_markdown(two)
+
+
 def test_abstaining_is_told_with_what_it_costs(card: dict[str, Any], comparison: Comparison) -> None:
     confidence = comparison.champion.predictions.split("test")[1].max(axis=1)
     answered = float((confidence >= card["calibration"]["abstain_below"]).mean())

@@ -9,8 +9,8 @@ from cornered import BLUE, CORNERS, RED, cornered_classifier, two_patches
 from PIL import Image
 
 from graft import runtime
+from graft.looks import Look
 from graft.network_looks import Sample, choose_images, network_looks
-from graft.reporting.comparison import Look
 from graft.sections import Inspect
 
 SETTINGS = Inspect(images=3, occlusion_stride=4, repeats=5)

@@ -142,6 +142,18 @@ class TestPage:
         assert f"{text.times(advice.factor)} faster" in seen
         assert f"up to {text.points(advice.at_most_behind).lstrip('+')} percentage points less accurate" in seen
 
+    def test_a_model_that_may_be_far_behind_is_no_advice(self, tmp_path):
+        comparison = fake_comparison(PARAMS)
+        rows = leaderboard.as_records(comparison.frame)
+        near = answer.recommend(rows)
+        behind = [row | {"difference_high": answer.MARGIN + 0.01} for row in rows if row["verdict"] != "better"]
+        assert near is not None
+        assert answer.recommend(behind) is None
+        frame = comparison.frame.assign(difference_high=np.where(comparison.frame["champion"], np.nan, 0.2))
+        seen = visible(rendered(tmp_path, comparison=dataclasses.replace(comparison, frame=frame)))
+        assert "Worth considering" not in seen
+        assert "No model that is clearly faster is known to keep up with the champion (within 5 percentage" in seen
+
     def test_a_faster_and_better_model_is_said_to_be_both(self, tmp_path):
         comparison = fake_comparison(PARAMS)
         frame = comparison.frame.copy()
@@ -201,6 +213,18 @@ class TestPage:
         assert "Established to be worse than the rest: class: 8 (80.0 % of 60)" in seen
         assert "14 images of which a model that had not seen them" in seen
 
+    def test_the_weakest_slice_is_named_where_none_is_established_to_be_worse(self, tmp_path):
+        comparison = fake_comparison(PARAMS)
+        slices = comparison.slices.assign(worse=False)
+        seen = visible(rendered(tmp_path, comparison=dataclasses.replace(comparison, slices=slices)))
+        assert "is established to be worse than the rest. The weakest is class: 8: 80.0 % of 60, elsewhere" in seen
+
+    def test_top_k_is_left_out_where_every_class_is_among_them(self, tmp_path, html):
+        assert ("vgg16", "test_top_k_accuracy") in Outline(html).values
+        two = Outline(rendered(tmp_path, classes=("ants", "bees"), per_class=20))
+        assert ("vgg16", "test_accuracy") in two.values
+        assert ("vgg16", "test_top_k_accuracy") not in two.values
+
     def test_the_pages_origin_is_told(self, html):
         seen = visible(html)
         assert "git checkout 3e0d64d8f7a1" in seen
@@ -238,6 +262,8 @@ class TestPage:
         seen = visible(rendered(tmp_path, params, per_class=6, test=False))
         assert "of 60 validation images recognised" in seen
         assert "There are no test images" in seen
+        assert "The same images chose the champion, which flatters it in each comparison" in seen
+        assert "it is measured on those that chose the temperature, which flatters it" in seen
         assert "Test, n =" not in seen
 
     def test_counts_are_summed_and_quarantine_reasons_counted(self, tmp_path, html):

@@ -226,13 +226,19 @@ def test_mlflow_holds_one_finished_run_per_model_and_the_champion(finished: Any)
     assert rows[client.get_run(champion.run_id).info.run_name]["champion"]
 
 
+TIMED = {  # what tells how long something took, and pages and tables that show it beside results
+    *("journal.jsonl", "timings.json", "timings.csv", "curve.csv", "index.html", "pareto.svg"),
+    *("model_card.json", "model_card.md"),
+}
+
+
 def result_digests(root: Path) -> dict[str, str]:
-    """Hashes of everything that is a result; journals and timings tell how long it took and are not."""
+    """Hashes of everything that is a result."""
     results = [
         path
         for folder in ("data", "models", "reports")
         for path in (root / folder).rglob("*")
-        if path.is_file() and path.name not in {"journal.jsonl", "timings.json", "timings.csv", "index.html"}
+        if path.is_file() and path.name not in TIMED
         and not path.name.startswith("leaderboard")
     ]  # fmt: skip
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in results}

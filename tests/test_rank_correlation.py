@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from graft.rank_correlation import rank_correlations
-from graft.reporting.comparison import RankCorrelation
+from graft.rank_correlation import RankCorrelation, rank_correlations
 
 
 def correlate(scores: list[float], finetuned: list[float]) -> dict[tuple[str, str], RankCorrelation]:

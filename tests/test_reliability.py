@@ -98,6 +98,17 @@ def test_coverage_by_hand() -> None:
         assert (row.low, row.high) == pytest.approx(expected, abs=1e-12)
 
 
+def test_groups_whose_images_are_alike_count_once_each() -> None:
+    labels, probabilities = (np.repeat(each, 3, axis=0) for each in (LABELS, PROBABILITIES))
+    groups = np.repeat(np.array(["a", "b", "c", "d", "e"], object), 3)
+    grouped, single = coverage_curve(labels, probabilities, 0.95, groups), coverage_curve(LABELS, PROBABILITIES, 0.95)
+    assert grouped["n"].tolist() == (3 * single["n"]).tolist()
+    for column in ("coverage", "accuracy", "low", "high"):
+        assert grouped[column].tolist() == pytest.approx(single[column].tolist())
+    all_right = coverage_curve(labels, np.eye(3)[labels] * 0.9 + 0.1 / 3, 0.95, groups)
+    assert all_right["low"].iloc[-1] == pytest.approx(proportion_confint(5, 5, 0.05, "wilson")[0])
+
+
 def test_a_long_curve_is_thinned_evenly_between_its_ends() -> None:
     labels, probabilities = calibrated(7000, 3)
     curve = coverage_curve(labels, probabilities, 0.95)

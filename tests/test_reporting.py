@@ -60,8 +60,9 @@ class TestText:
         lines = text.to_markdown(frame, 0.95).splitlines()
         assert lines[0].startswith("360 validation and 360 test images; accuracies with 95 % intervals; differences")
         assert {line.count("|") for line in lines[2:]} == {len(text.readable(frame).columns) + 1}
-        assert [line.split(" | ")[0].removeprefix("| ") for line in lines[4:]] == frame["model"].tolist()
-        assert [line.split(" | ")[2] for line in lines[4:]] == frame["verdict"].tolist()
+        cells = [[cell.strip() for cell in line.split("|")[1:]] for line in lines[4:]]
+        assert [line[0] for line in cells] == frame["model"].tolist()
+        assert [line[2] for line in cells] == frame["verdict"].tolist()
 
     def test_terminal_table_is_aligned(self):
         lines = text.to_text(everything().frame).splitlines()

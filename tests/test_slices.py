@@ -241,3 +241,11 @@ def test_the_same_images_give_the_same_table() -> None:
     right = np.random.default_rng(2).random(60) < 0.8
     ways = {"kind": ["x", "y", "z"] * 20}
     pd.testing.assert_frame_equal(measured(right, **ways), measured(right, **ways))
+
+
+def test_where_no_way_tells_anything_there_is_no_slice() -> None:
+    table = sliced(1)
+    assert table.shape == (1, 0)
+    found = evaluate_slices(np.array([0]), np.array([[0.8, 0.2]]), ("a", "b"), table, None, SETTINGS, 1)
+    assert found.empty
+    assert {"slice", "accuracy", "worse"} <= set(found.columns)

@@ -32,11 +32,13 @@ def test_only_an_svm_comes_with_its_base_and_only_data_with_its_hash(root, param
 
 def test_metrics_are_the_numbers_of_the_leaderboard_and_nothing_else(root, params):
     path = root / "reports" / "leaderboard.json"
-    rows = [row | {"temperature": 1.5, "pareto": True, "verdict": "worse"} for row in json.loads(path.read_text())]
+    further = {"temperature": 1.5, "pareto": True, "verdict": "worse", "difference": 0.1, "p_value": 0.2}
+    rows = [row | further for row in json.loads(path.read_text())]
     path.write_text(json.dumps(rows))
     cnn = fake.trained(root, params)[0]
     assert cnn.metrics["temperature"] == 1.5
     assert not {"champion", "pareto", "verdict", "backbone"} & set(cnn.metrics)
+    assert not {"difference", "p_value"} & set(cnn.metrics)
     assert "test_accuracy" not in cnn.metrics  # there is none of this model
 
 

@@ -17,7 +17,7 @@ from graft.evaluation import evaluate
 from graft.metrics import classification_metrics
 from graft.params import Params
 from graft.sections import Compare
-from graft.storage import new_file, write_table
+from graft.storage import new_file, read_table, write_table
 
 COLUMNS = (
     *("model", "kind", "folds", "accuracy", "accuracy_low", "accuracy_high", "n", "macro_f1", "log_loss"),
@@ -41,7 +41,7 @@ def cross_validate(params: Params, root: Path, reports: Path) -> pd.DataFrame:
         print(f"cv: fold {fold}, experiment {name}, {fold + 1} of {len(names)}", flush=True)
         _run_fold(root, name, fold)
     folds = [_read_fold(root, name, params.models()) for name in names]
-    table = aggregate(folds, params.models(), params.compare, params.seed)
+    table = aggregate(folds, params.models(), params.compare, params.seed, _read_groups(root, names))
     write_table(reports / "cv.csv", table)
     with new_file(reports / "cv.md") as partial:
         partial.write_text(to_markdown(table, params.compare.confidence), encoding="utf-8")
@@ -69,37 +69,63 @@ def _read_fold(root: Path, experiment: str, models: Iterable[str]) -> dict[str, 
     return predictions
 
 
+def _read_groups(root: Path, experiments: Iterable[str]) -> dict[str, str]:
+    """The group of each image by its id; no fold lists every image where training takes some of each class."""
+    from dvc.api import DVCFileSystem
+
+    groups: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for experiment in experiments:
+            local = Path(folder) / f"{experiment}.parquet"
+            DVCFileSystem(str(root), rev=experiment).get_file("data/prepared/manifest.parquet", str(local))
+            rows = read_table(local, ("image_id", "group"))
+            groups |= dict(zip(rows["image_id"], rows["group"], strict=True))
+    return groups
+
+
 def aggregate(
-    folds: Sequence[Mapping[str, Predictions]], kinds: Mapping[str, str], compare: Compare, seed: int
+    folds: Sequence[Mapping[str, Predictions]],
+    kinds: Mapping[str, str],
+    compare: Compare,
+    seed: int,
+    groups: Mapping[str, str],
 ) -> pd.DataFrame:
     """One row per model with COLUMNS, the best pooled accuracy first.
 
     Every image outside the test split is validated in exactly one fold, so the folds' validation predictions together
     are one prediction for each of n images, by a model that was not fitted on it: accuracy, its interval, macro-F1 and
-    log loss are of these. The epoch (and phase) of a network was still chosen on the fold that it is measured on. The
-    mean and standard deviation over the folds describe the spread; the folds' training sets overlap, so they make no
-    interval (Bengio and Grandvalet 2004). Test figures are means over the folds' models on the same test images.
+    log loss are of these. A network's epoch (and phase), and every model's temperature, on which log loss depends, were
+    still chosen on the fold that is measured. The mean and standard deviation over the folds describe the spread; the
+    folds' training sets overlap, so they make no interval (Bengio and Grandvalet 2004). Test figures are means over the
+    folds' models on the same test images.
 
     Args:
         folds: predictions by model, one mapping per fold.
         kinds: kind by model.
         compare: how the interval is made.
         seed: of the resampling.
+        groups: of each image by its id; images of one group are resampled together.
 
     Raises:
         GraftError: an image is validated twice or the folds differ in their test images, so that they are not of one
             data set.
     """
-    rows = [_measure(name, kind, [fold[name] for fold in folds], compare, seed) for name, kind in kinds.items()]
+    rows = [_measure(name, kind, [fold[name] for fold in folds], compare, seed, groups) for name, kind in kinds.items()]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values(["accuracy", "log_loss", "model"], ascending=[False, True, True], ignore_index=True)
 
 
-def _measure(name: str, kind: str, folds: Sequence[Predictions], compare: Compare, seed: int) -> dict[str, object]:
+def _measure(
+    name: str, kind: str, folds: Sequence[Predictions], compare: Compare, seed: int, groups: Mapping[str, str]
+) -> dict[str, object]:
     _check_folds(name, folds)
     parts = [fold.split("validation") for fold in folds]
     labels, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
-    measured = evaluate(labels, probabilities, None, compare, seed, metrics=("accuracy",))
+    validated = pd.concat([fold.rows.loc[fold.rows["split"] == "validation", "image_id"] for fold in folds])
+    own = validated.map(groups).to_numpy(object)
+    measured = evaluate(
+        labels, probabilities, own if len(set(own)) < len(own) else None, compare, seed, metrics=("accuracy",)
+    )
     low, high = measured.loc["accuracy", ["low", "high"]]
     spread = [_accuracy(*part) for part in parts]
     tested = [_accuracy(*fold.split("test")) for fold in folds]

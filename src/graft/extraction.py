@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graft import backbones, networks
+from graft import backbones, networks, runtime
 from graft.feature_sets import IMAGE, TOP, FeatureSet
 from graft.inference import apply_compiled, apply_model, compiled
 from graft.sections import Backbone
@@ -63,15 +63,24 @@ def frozen_pass(
     return keras.Model(inputs, outputs, name="frozen_pass")
 
 
-def top_rows(features: FeatureSet, rows: np.ndarray, source: Path, row: Backbone) -> np.ndarray:
-    """Pooled activations (n, features) of some rows of a feature set whose plan stored none at the top.
+def top_activations(features: FeatureSet, rows: np.ndarray, source: Path, row: Backbone, seed: int) -> np.ndarray:
+    """Pooled activations (n, features) of some rows; only where the plan stored none does this need TensorFlow.
 
     Args:
         features: with its pixels.
         rows: row numbers in the index.
         source: folder of the base's weights.
         row: the base's row of params.yaml.
+        seed: to configure TensorFlow with, where it is needed.
     """
+    if TOP in features.stored:
+        return features.stored[TOP][rows]
+    runtime.configure(seed)
+    return top_rows(features, rows, source, row)
+
+
+def top_rows(features: FeatureSet, rows: np.ndarray, source: Path, row: Backbone) -> np.ndarray:
+    """As top_activations, computed from the nearest point that is stored."""
     model = load_base(source)
     start = features.nearest(points(model, row.features.cuts))
     size = features.stored[IMAGE].row_shape[0]

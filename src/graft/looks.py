@@ -1,16 +1,53 @@
-"""The figures of the look inside a model, as files: looks.json with its pictures beside it."""
+"""The figures of the look inside a model, and their files: looks.json with the pictures beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.reporting.comparison import Look, Tile
 from graft.storage import ArtifactError, read_json, write_json
 
 LOOKS = "looks.json"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A small picture with what stands under it.
+
+    Attributes:
+        png: the picture.
+        caption: a few words; may be empty.
+        title: what a pointer shows, such as the file's name; may be empty.
+        true: the actual class where the caption names a prediction; else empty.
+        predicted: the predicted class, likewise.
+    """
+
+    png: bytes
+    caption: str
+    title: str = ""
+    true: str = ""
+    predicted: str = ""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One figure of the look inside a model.
+
+    Attributes:
+        name: filters, feature_maps, grad_cam or occlusion.
+        title: heading.
+        text: what is to be seen, and what it cannot tell.
+        tiles: in rows of one length where `columns` is given.
+        columns: tiles in a row; 0 where they flow.
+    """
+
+    name: str
+    title: str
+    text: str
+    tiles: Sequence[Tile]
+    columns: int = 0
 
 
 def write_looks(folder: Path, looks: Sequence[Look]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft import activations, explanations, tiles
-from graft.reporting.comparison import Look, Tile
+from graft.looks import Look, Tile
 from graft.sections import Inspect
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import yaml
 
 from graft.origin import code_origin
 from graft.params import Params
-from graft.reporting.comparison import Provenance
 from graft.sections import Base, Pretrain
 from graft.storage import ArtifactError
 
@@ -38,6 +38,27 @@ LICENCES = (
 UNKNOWN = "not known here: ask who published them"
 IMAGENET = "the images of ImageNet are for non-commercial research, so check before commercial use"
 GLYPHS = "glyphs rendered from the DejaVu, STIX and Computer Modern fonts that matplotlib ships"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """From what a comparison was made.
+
+    Attributes:
+        commit: of the project; None outside of Git.
+        dirty: whether the working tree had other changes than those that `dvc repro` makes.
+        data: DVC's md5 by path, of the source and of the prepared images.
+        versions: of Python and of the packages that compute something, by name.
+        machine: processor, threads, operating system.
+        weights: one row per backbone: where the base's weights come from and their licence, for people.
+    """
+
+    commit: str | None
+    dirty: bool
+    data: Mapping[str, str]
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+    weights: pd.DataFrame
 
 
 def read_provenance(params: Params, root: Path, lock: Path) -> Provenance:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, permutation_test
 
-from graft.reporting.comparison import RankCorrelation
-
 SCORES, KINDS = ("logme", "linear_probe"), ("finetune", "svm")
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """How well a score of the frozen bases foretells what was trained on them.
+
+    Attributes:
+        score: logme or linear_probe.
+        kind: finetune or svm, whose final accuracy it is compared with.
+        coefficient: Kendall's tau-b; None where it is undefined.
+        p_value: exact, two-sided; None where it is undefined.
+        n: number of backbones.
+    """
+
+    score: str
+    kind: str
+    coefficient: float | None
+    p_value: float | None
+    n: int
 
 
 def rank_correlations(transfer: pd.DataFrame, final: pd.DataFrame) -> list[RankCorrelation]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from graft.design_effects import design_effect, intraclass_correlation
 from graft.intervals import wilson_intervals
 
 POINTS = 1000  # of a coverage curve, at most
@@ -114,13 +115,19 @@ def _crossing(rises: Callable[[float], float]) -> float:
     return (low + high) / 2
 
 
-def coverage_curve(labels: np.ndarray, probabilities: np.ndarray, confidence: float) -> pd.DataFrame:
+def coverage_curve(
+    labels: np.ndarray, probabilities: np.ndarray, confidence: float, groups: np.ndarray | None = None
+) -> pd.DataFrame:
     """How accurate the answers are when a model answers only where it is confident enough.
+
+    The intervals are Wilson's. Where images come in groups, they take as many images as would tell as much if they were
+    independent, by the design effect of the groups among the answers.
 
     Args:
         labels: class numbers (n,).
         probabilities: of shape (n, classes).
-        confidence: of the intervals, which are Wilson's.
+        confidence: of the intervals.
+        groups: names of the groups of images that belong together (n,), or None where every image is its own.
 
     Returns:
         threshold (descending), coverage (share of images at or above it), n (how many), and their accuracy with low
@@ -134,6 +141,15 @@ def coverage_curve(labels: np.ndarray, probabilities: np.ndarray, confidence: fl
     if len(n) > POINTS:
         n = n[np.unique(np.searchsorted(n, np.linspace(n[0], n[-1], POINTS)))]
     accuracy = np.cumsum(right[order])[n - 1] / n
-    low, high = wilson_intervals(accuracy, n, confidence)
+    effects = 1.0 if groups is None else _design_effects(right[order], groups[order], n)
+    low, high = wilson_intervals(accuracy, n / effects, confidence)
     columns = {"threshold": thresholds[n - 1], "coverage": n / len(labels), "n": n}
     return pd.DataFrame({**columns, "accuracy": accuracy, "low": low, "high": high})
+
+
+def _design_effects(right: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of the first so many images, for each of the counts; whether they are alike is asked of all images."""
+    numbers = np.unique(groups, return_inverse=True)[1]
+    alike = bool(right.all() or not right.any())  # then groups look as if they were one image each, and may be
+    correlation = 1.0 if alike else intraclass_correlation(right, numbers)
+    return np.array([design_effect(numbers[:count], correlation) for count in counts])

@@ -66,7 +66,8 @@ def slice_table(rows: pd.DataFrame, attributes: pd.DataFrame) -> pd.DataFrame:
     for column in attributes.columns[attributes.columns.str.startswith(TABLE)]:
         name = column.removeprefix(TABLE)
         ways[f"{name} (table)" if name in ways else name] = _column(attributes[column])
-    return pd.DataFrame({name: values for name, values in ways.items() if len(set(values)) > 1}, dtype=object)
+    telling = {name: values for name, values in ways.items() if len(set(values)) > 1}
+    return pd.DataFrame(telling, index=range(len(rows)), dtype=object)  # so many rows also where no way tells anything
 
 
 def evaluate_slices(

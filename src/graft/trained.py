@@ -19,6 +19,8 @@ from graft.params import Params
 from graft.storage import ArtifactError, read_json
 
 SEARCHES = ("candidates.csv", "search.csv")  # what a run that searched tells of it: heads and tails, an SVM's C
+# Against the champion. A model that becomes it has none, and a tracking server would keep showing the last ones.
+RELATIVE = ("difference", "difference_low", "difference_high", "p_value", "p_adjusted")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class TrainedModel:
 
     Attributes:
         journal: of its training.
-        metrics: its row of the leaderboard, numbers only.
+        metrics: its row of the leaderboard, numbers only, without RELATIVE.
         champion: whether it leads the leaderboard.
         folder: models/<name>.
         source: models/source/<backbone> where the model is an SVM on that base; else None.
@@ -132,7 +134,9 @@ def _read_model(
     header = journal.header
     return TrainedModel(
         journal=journal,
-        metrics={name: value for name, value in row.items() if type(value) in (int, float)},  # and no booleans
+        metrics={  # type: no booleans
+            name: value for name, value in row.items() if type(value) in (int, float) and name not in RELATIVE
+        },
         champion=row["champion"],
         folder=models / row["model"],
         source=models / "source" / header["backbone"] if header["kind"] == "svm" else None,

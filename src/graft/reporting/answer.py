@@ -11,6 +11,7 @@ import pandas as pd
 VERDICTS = ("not distinguishable", "worse", "better")
 FASTER = 1.2  # times, below which a difference in speed recommends nothing
 SMALLER = 1.5  # the same for the number of weights, where no speed was measured
+MARGIN = 0.05  # of accuracy; a model that may be further behind than that is not known to keep up
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,16 @@ def by_verdict(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def recommend(rows: Sequence[Mapping[str, Any]]) -> Recommendation | None:
-    """The cheapest model that is not distinguishable from the champion or better, where it is clearly cheaper.
+    """The cheapest model that keeps up with the champion, where it is clearly cheaper.
+
+    It keeps up if it is better, or not distinguishable with an interval that ends within MARGIN of the champion: few
+    images tell nothing apart, which recommends nothing.
 
     Args:
         rows: of the leaderboard, the champion first.
     """
     champion, *others = rows
-    equals = [row for row in others if row["verdict"] in ("not distinguishable", "better")]
+    equals = [row for row in others if _keeps_up(row)]
     timed = champion["latency_ms"] is not None
     cost, least = ("latency_ms", FASTER) if timed else ("parameters", SMALLER)
     equals = [row for row in equals if row[cost] is not None and row[cost] * least <= champion[cost]]
@@ -72,6 +76,11 @@ def recommend(rows: Sequence[Mapping[str, Any]]) -> Recommendation | None:
         champion_ms=champion["latency_ms"],
         at_most_behind=max(0.0, best["difference_high"] or 0.0),
     )
+
+
+def _keeps_up(row: Mapping[str, Any]) -> bool:
+    near = row["difference_high"] is not None and row["difference_high"] <= MARGIN
+    return row["verdict"] == "better" or (row["verdict"] == "not distinguishable" and near)
 
 
 def abstaining(coverage: pd.DataFrame, abstain_below: float | None) -> Abstaining:

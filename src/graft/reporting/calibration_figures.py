@@ -112,13 +112,14 @@ def _mark_threshold(axes: Any, comparison: Comparison) -> None:
         return
     axes.plot([point.share] * 2, [0, point.accuracy], color=MUTED, lw=1, ls=":")
     axes.plot(point.share, point.accuracy, "o", color=KINDS[champion.kind], ms=8, mec=INK, mew=1.2, zorder=4)
+    on_the_left = point.share > 0.4
     axes.annotate(
         f"abstains below {champion.abstain_below:.2f}",
         (point.share, 0),
-        xytext=(-5, 6),
+        xytext=(-5 if on_the_left else 5, 6),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
-        ha="right" if point.share > 0.4 else "left",
+        ha="right" if on_the_left else "left",
         color=INK,
         fontsize=9,
     )

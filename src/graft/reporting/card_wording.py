@@ -136,12 +136,13 @@ def recipe(card: Mapping[str, Any]) -> str:
 
 
 def metric_rows(card: Mapping[str, Any]) -> list[list[str]]:
-    """Each metric of validation and, where there is one, of test."""
+    """Each metric of validation and, where there is one, of test, without a top-k accuracy that is 1 by definition."""
     measured = card["metrics"]
+    names = [name for name in METRICS if name != "top_k_accuracy" or measured["top_k"] < len(card["data"]["classes"])]
     splits = [split for split in ("validation", "test") if measured[split]]
     return [
         [METRICS[name].format(k=measured["top_k"]), *(_metric(name, measured[split][name]) for split in splits)]
-        for name in METRICS
+        for name in names
     ]
 
 

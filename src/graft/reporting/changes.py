@@ -49,7 +49,8 @@ def describe_changes(base: str, root: Path, leaderboard: str) -> str:
         leaderboard: path of leaderboard.json below root.
 
     Raises:
-        ChangesError: this is no Git repository, it has no such revision, DVC fails, or there are no metrics.
+        ChangesError: this is no Git repository, it has no such revision, DVC fails, there are no metrics, or a
+            leaderboard is damaged, as by a merge with conflicts.
     """
     commit = _commit(base, root)
     metrics = _dvc(root, "metrics", "diff", "--all", "--json", commit)
@@ -107,13 +108,18 @@ Rows = Mapping[str, Mapping[str, Any]]  # of a leaderboard, by model, the champi
 
 
 def _old_leaderboard(root: Path, commit: str, path: str) -> Rows:
-    content = _git(root, "show", f"{commit}:./{path}")
-    return {row["model"]: row for row in json.loads(content)} if content else {}
+    return _rows(_git(root, "show", f"{commit}:./{path}") or "[]", f"{path} of revision {commit[:7]}")
 
 
 def _read_leaderboard(path: Path) -> Rows:
-    content = path.read_text(encoding="utf-8") if path.exists() else "[]"
-    return {row["model"]: row for row in json.loads(content)}
+    return _rows(path.read_text(encoding="utf-8") if path.exists() else "[]", str(path))
+
+
+def _rows(content: str, where: str) -> Rows:
+    try:
+        return {row["model"]: row for row in json.loads(content)}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ChangesError(f"{where} must be a list of models, as `dvc repro` writes it: {error!r}") from None
 
 
 def _headline(old: Rows, new: Rows) -> str:
@@ -163,10 +169,10 @@ def _moved(changes: Sequence[Change], old: Rows, new: Rows) -> str:
     """A table of the metrics that are not as they were, and the models that came or went; empty where none are."""
     gone = {side: _only(changes, side) for side in ("new", "old")}
     rows = [
-        [change.model, _name(change), _judged(change.metric, old.get(change.model), new.get(change.model)), *cells]
+        [change.model, _name(change), "" if None in (change.old, change.new) else judged, *_values(change)]
         for change in changes
         if change.old != change.new and not any(change.model in models for models in gone.values())
-        for cells in [_values(change)]
+        for judged in [_judged(change.metric, old.get(change.model), new.get(change.model))]
     ]
     order = list(new)
     rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))

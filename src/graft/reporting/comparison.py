@@ -8,44 +8,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from graft.artifacts import Predictions
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A small picture with what stands under it.
-
-    Attributes:
-        png: the picture.
-        caption: a few words; may be empty.
-        title: what a pointer shows, such as the file's name; may be empty.
-        true: the actual class where the caption names a prediction; else empty.
-        predicted: the predicted class, likewise.
-    """
-
-    png: bytes
-    caption: str
-    title: str = ""
-    true: str = ""
-    predicted: str = ""
-
-
-@dataclass(frozen=True)
-class Look:
-    """One figure of the look inside a model.
-
-    Attributes:
-        name: filters, feature_maps, grad_cam or occlusion.
-        title: heading.
-        text: what is to be seen, and what it cannot tell.
-        tiles: in rows of one length where `columns` is given.
-        columns: tiles in a row; 0 where they flow.
-    """
-
-    name: str
-    title: str
-    text: str
-    tiles: Sequence[Tile]
-    columns: int = 0
+from graft.looks import Look, Tile
+from graft.provenance import Provenance
+from graft.rank_correlation import RankCorrelation
 
 
 @dataclass(frozen=True)
@@ -83,46 +48,6 @@ class Run:
     def train_seconds(self) -> float:
         """Of all phases together."""
         return self.timings["train_seconds"]
-
-
-@dataclass(frozen=True)
-class RankCorrelation:
-    """How well a score of the frozen bases foretells what was trained on them.
-
-    Attributes:
-        score: logme or linear_probe.
-        kind: finetune or svm, whose final accuracy it is compared with.
-        coefficient: Kendall's tau-b; None where it is undefined.
-        p_value: exact, two-sided; None where it is undefined.
-        n: number of backbones.
-    """
-
-    score: str
-    kind: str
-    coefficient: float | None
-    p_value: float | None
-    n: int
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """From what a comparison was made.
-
-    Attributes:
-        commit: of the project; None outside of Git.
-        dirty: whether the working tree had other changes than those that `dvc repro` makes.
-        data: DVC's md5 by path, of the source and of the prepared images.
-        versions: of Python and of the packages that compute something, by name.
-        machine: processor, threads, operating system.
-        weights: one row per backbone: where the base's weights come from and their licence, for people.
-    """
-
-    commit: str | None
-    dirty: bool
-    data: Mapping[str, str]
-    versions: Mapping[str, str]
-    machine: Mapping[str, str]
-    weights: pd.DataFrame
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from graft.metrics import confusion
 from graft.reporting.comparison import Comparison, Run
 from graft.reporting.leaderboard import final_split
+from graft.reporting.marks import percent_sign
 from graft.reporting.svg import INK, MUTED, STYLE, shortened
 
 OPAQUE = {**STYLE, **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "white")}
@@ -62,7 +63,7 @@ def _learning_curves(runs: Mapping[str, Run], champion: str) -> Figure:
         _draw_history(accuracy, run, "val_accuracy", look)
         _draw_history(loss, run, "val_loss", look)
     accuracy.set_title("validation accuracy")
-    accuracy.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    accuracy.yaxis.set_major_formatter(percent_sign)
     loss.set_title("validation loss")
     loss.set_ylim(bottom=0)
     for axes in (accuracy, loss):
@@ -92,9 +93,9 @@ def _confusion_matrices(runs: Mapping[str, Run], split: str) -> Figure:
     for axes in places[len(runs) :]:
         axes.set_axis_off()
     for place, (axes, run) in enumerate(zip(places, runs.values(), strict=False)):
-        labels, probabilities = run.predictions.split(split)
-        _draw_matrix(axes, confusion(labels, probabilities), run.predictions.classes)
-        accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+        counts = confusion(*run.predictions.split(split))
+        _draw_matrix(axes, counts, run.predictions.classes)
+        accuracy = np.trace(counts) / counts.sum()
         champion = ", champion" if place == 0 else ""
         axes.set_title(f"{shortened(run.model, NAME_LENGTH)}, {accuracy:.1%}{champion}".replace("%", " %"))
     figure.supxlabel(f"predicted class ({split} images)", fontsize=10, color=MUTED)

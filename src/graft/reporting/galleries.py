@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from graft.artifacts import Manifest, Predictions
-from graft.reporting.comparison import Tile
+from graft.looks import Tile
 from graft.shards import Shards
 from graft.storage import ArtifactError
+from graft.tiles import fitted, to_png
 
 TILES, SUSPECTS = 12, 24
 SIDE = 96  # px; larger images are shrunk to it, smaller ones enlarged to as many whole pixels as fit
@@ -45,7 +44,7 @@ def mistakes_and_doubts(
         sources = manifest.rows["source"].to_numpy(object)[rows]
         return [
             Tile(
-                png=to_png(picture),
+                png=to_png(thumbnail(picture)),
                 caption=f"{100 * confidence[place]:.0f} %",
                 title=str(source),
                 true=predictions.classes[labels[place]],
@@ -74,7 +73,7 @@ def suspect_tiles(suspects: pd.DataFrame, manifest: Manifest, images: Shards) ->
     rows = _positions(shown["image_id"].to_numpy(object), manifest)
     columns = [shown[name].tolist() for name in ("source", "label", "suggested", "probability_of_suggested", "split")]
     return [
-        Tile(to_png(picture), f"{100 * probability:.0f} %, {split}", str(source), label, suggested)
+        Tile(to_png(thumbnail(picture)), f"{100 * probability:.0f} %, {split}", str(source), label, suggested)
         for picture, source, label, suggested, probability, split in zip(images[rows], *columns, strict=True)
     ]
 
@@ -86,15 +85,7 @@ def _positions(identifiers: Sequence[str] | np.ndarray, manifest: Manifest) -> n
     return rows
 
 
-def to_png(picture: np.ndarray) -> bytes:
-    """A uint8 (height, width, 3) image as PNG of at most SIDE px; small ones are enlarged without blur."""
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    largest = max(image.size)
-    if largest > SIDE:
-        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    else:
-        factor = SIDE // largest
-        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    content = io.BytesIO()
-    image.save(content, "PNG", optimize=True)
-    return content.getvalue()
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    """RGB 0..255 (height, width, 3) of at most SIDE px; small pictures are enlarged without blur."""
+    largest = max(picture.shape[:2])
+    return fitted(picture, SIDE if largest > SIDE else SIDE // largest * largest)

@@ -20,9 +20,9 @@ from graft.rank_correlation import rank_correlations
 from graft.reporting import galleries
 from graft.reporting.comparison import Comparison, Run
 from graft.reporting.leaderboard import Groups, build_leaderboard, final_split
-from graft.reporting.run_files import read_runs
+from graft.reporting.run_files import read_number, read_optional_number, read_runs
 from graft.slices import evaluate_slices, slice_table
-from graft.storage import ArtifactError, read_json, read_table
+from graft.storage import ArtifactError, read_table
 from graft.suspects import find_suspects
 
 TRANSFER = ("logme", "linear_probe", "linear_probe_low", "linear_probe_high")
@@ -60,13 +60,9 @@ def gather(params: Params, inputs: Inputs) -> Comparison:
     _check_images(next(iter(runs.values())).predictions, manifest, inputs.runs)
     groups: Groups = {split: _groups(manifest, split) for split in ("validation", "test")}
     transfer = _read_transfer(inputs.rows, list(params.backbones))
+    seconds = {name: _feature_seconds(inputs.rows / name) for name in params.backbones}
     frame = build_leaderboard(
-        list(runs.values()),
-        params.compare,
-        params.seed,
-        groups=groups,
-        transfer=transfer,
-        feature_seconds={name: _feature_seconds(inputs.rows / name) for name in params.backbones},
+        list(runs.values()), params.compare, params.seed, groups=groups, transfer=transfer, feature_seconds=seconds
     )
     runs = {model: runs[model] for model in frame["model"]}
     split, prefix = final_split(frame)
@@ -81,10 +77,7 @@ def gather(params: Params, inputs: Inputs) -> Comparison:
         slices=_measure_slices(champion, split, manifest, inputs.data_report, groups, params),
         suspects=suspects,
         reliability={name: _reliability(run, split, params.compare.calibration_bins) for name, run in runs.items()},
-        coverage={
-            name: reliability.coverage_curve(*run.predictions.split(split), params.compare.confidence)
-            for name, run in runs.items()
-        },
+        coverage={name: _coverage(run, split, params.compare.confidence) for name, run in runs.items()},
         curve=_read_curve(inputs.rows, params, split),
         transfer=transfer,
         correlations=rank_correlations(transfer, final) if len(transfer) else [],
@@ -112,10 +105,9 @@ def _groups(manifest: Manifest, split: str) -> np.ndarray | None:
 def _read_transfer(folder: Path, backbones: Sequence[str]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for name in backbones:
-        scores, timings = (
-            read_json(folder / name / "transferability" / file) for file in ("scores.json", "timings.json")
-        )
-        rows.append({"backbone": name, **{key: scores[key] for key in TRANSFER}, "seconds": timings["seconds"]})
+        scores = {key: read_number(folder / name / "transferability/scores.json", key) for key in TRANSFER}
+        seconds = read_number(folder / name / "transferability/timings.json", "seconds")
+        rows.append({"backbone": name} | scores | {"seconds": seconds})
     return pd.DataFrame(rows, columns=["backbone", *TRANSFER, "seconds"])
 
 
@@ -124,8 +116,7 @@ def _read_map(folder: Path) -> pd.DataFrame:
 
 
 def _feature_seconds(folder: Path) -> float | None:
-    seconds: float | None = read_json(folder / "features" / "timings.json")["feature_seconds"]
-    return seconds
+    return read_optional_number(folder / "features/timings.json", "feature_seconds")
 
 
 def _judgements(folder: Path, transfer: pd.DataFrame, champion: Run) -> list[tuple[str, Predictions]]:
@@ -164,6 +155,10 @@ def _reliability(run: Run, split: str, count: int) -> tuple[pd.DataFrame, pd.Dat
     labels, probabilities = run.predictions.split(split)
     before = run.predictions.uncalibrated()[(run.predictions.rows["split"] == split).to_numpy()]
     return reliability.bins(labels, before, count), reliability.bins(labels, probabilities, count)
+
+
+def _coverage(run: Run, split: str, confidence: float) -> pd.DataFrame:
+    return reliability.coverage_curve(*run.predictions.split(split), confidence)
 
 
 def _read_curve(folder: Path, params: Params, split: str) -> pd.DataFrame | None:

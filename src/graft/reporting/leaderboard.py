@@ -10,12 +10,10 @@ import pandas as pd
 
 from graft.evaluation import METRICS, evaluate
 from graft.intervals import t_interval
+from graft.metrics import classification_metrics
 from graft.reporting.comparison import Run
-from graft.reporting.run_files import read_csv
 from graft.sections import Compare
 from graft.significance import holm, paired_difference
-
-__all__ = ["COLUMNS", "Groups", "as_records", "build_leaderboard", "final_split", "metrics_by_model", "read_csv"]
 
 Groups = Mapping[str, np.ndarray | None]  # by split: the group of each of its images; None: each is on its own
 
@@ -65,12 +63,9 @@ def build_leaderboard(
     scores = transfer.set_index("backbone")[list(TRANSFER)].to_dict("index") if len(transfer) else {}
     rows = []
     for run in runs:
-        row = {"model": run.model, "kind": run.kind, "backbone": run.backbone, "abstain_below": run.abstain_below}
-        row |= {"temperature": run.predictions.temperature, "repeats": 1 + len(run.repeats)}
-        for split, prefix in SPLITS:
-            row |= _measure(run, split, prefix, groups, compare, seed)
-        base = {"feature_seconds": feature_seconds.get(run.backbone or "")}
-        rows.append(row | _costs(run) | base | scores.get(run.backbone, dict.fromkeys(TRANSFER)))
+        seconds = {"feature_seconds": feature_seconds.get(run.backbone or "")}
+        of_base = seconds | scores.get(run.backbone, dict.fromkeys(TRANSFER))
+        rows.append(_row(run, groups, compare, seed) | of_base)
     frame = pd.DataFrame(rows)
     order = ["val_accuracy", "val_log_loss", "parameters", "model"]
     frame = frame.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
@@ -81,6 +76,14 @@ def build_leaderboard(
     numbers = [column for column in COLUMNS if column not in TEXT]
     frame[numbers] = frame[numbers].apply(pd.to_numeric)  # a column of nothing but None would be of objects
     return frame[list(COLUMNS)]
+
+
+def _row(run: Run, groups: Groups, compare: Compare, seed: int) -> dict[str, Any]:
+    row = {"model": run.model, "kind": run.kind, "backbone": run.backbone, "abstain_below": run.abstain_below}
+    row |= {"temperature": run.predictions.temperature, "repeats": 1 + len(run.repeats)}
+    for split, prefix in SPLITS:
+        row |= _measure(run, split, prefix, groups, compare, seed)
+    return row | _costs(run)
 
 
 def _measure(run: Run, split: str, prefix: str, groups: Groups, compare: Compare, seed: int) -> dict[str, Any]:
@@ -96,13 +99,10 @@ def _measure(run: Run, split: str, prefix: str, groups: Groups, compare: Compare
     measured = pd.concat([measured, before.rename({"calibration_error": "calibration_error_before"})])
     for metric, (value, low, high) in zip(measured.index, measured[["value", "low", "high"]].to_numpy(), strict=True):
         row |= {f"{prefix}_{metric}{end}": number for end, number in zip(ENDS, (value, low, high), strict=True)}
-    repeated = [_accuracy(*predictions.split(split)) for predictions in (run.predictions, *run.repeats)]
-    over_seeds = t_interval(repeated, compare.confidence)
+    trainings = [predictions.split(split) for predictions in (run.predictions, *run.repeats)]
+    repeated = [classification_metrics(*training)["accuracy"] for training in trainings]
+    over_seeds = np.clip(t_interval(repeated, compare.confidence), 0, 1)  # which Student's interval may leave
     return row | {f"{prefix}_accuracy_mean{end}": number for end, number in zip(ENDS, over_seeds, strict=True)}
-
-
-def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    return float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def _costs(run: Run) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from graft.params import Params
-from graft.reporting import leaderboard, text
+from graft.reporting import text
 from graft.reporting.comparison import Comparison
 from graft.reporting.data.wording import abridged
 from graft.reporting.page_context import capitalised, page_context
+from graft.reporting.run_files import read_csv
 from graft.reporting.svg import inline_svg
 from graft.reporting.templates import page_environment
 from graft.storage import ArtifactError
@@ -63,10 +64,10 @@ def read_data_report(folder: Path, preview: Path | None) -> DataReport:
     Raises:
         ArtifactError: a table is missing or damaged.
     """
-    counts = leaderboard.read_csv(folder / "counts.csv", [])
+    counts = read_csv(folder / "counts.csv", [])
     if not counts.iloc[:, 1:].map(str.isdecimal).all(axis=None):
         raise ArtifactError(f"{folder / 'counts.csv'} must hold a class and its counts in each row")
-    quarantine = leaderboard.read_csv(folder / "quarantine.csv", ["reason"])
+    quarantine = read_csv(folder / "quarantine.csv", ["reason"])
     reasons = sorted(Counter(quarantine["reason"]).items(), key=lambda item: (-item[1], item[0]))
     image = preview.read_bytes() if preview is not None and preview.exists() else None
     return DataReport(list(counts.columns), counts.to_numpy().tolist(), reasons, image)

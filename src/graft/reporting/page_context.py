@@ -87,6 +87,7 @@ def _answer(
         "split": split,
         "prefix": prefix,
         "samples": rows[0][f"n_{split}"],
+        "margin": answer.MARGIN,
         "level": round(params.compare.confidence, 6),
         "confidence": f"{100 * params.compare.confidence:g}\u00a0%",
         "bins": params.compare.calibration_bins,
@@ -96,7 +97,7 @@ def _answer(
 
 
 def _tables(params: Params, comparison: Comparison, rows: list[dict[str, Any]], prefix: str) -> dict[str, Any]:
-    groups = column_groups(rows, prefix, params.compare.top_k)
+    groups = column_groups(_told(comparison, rows, params.compare.top_k), prefix, params.compare.top_k)
     own = comparison.classes[comparison.classes["model"] == comparison.champion.model]
     classes = leaderboard.as_records(own)
     found = [row for row in classes if row["recall"] is not None]
@@ -116,6 +117,13 @@ def _tables(params: Params, comparison: Comparison, rows: list[dict[str, Any]], 
         "suspects": len(comparison.suspects),
         "suspect_tiles": comparison.suspect_tiles,
     }
+
+
+def _told(comparison: Comparison, rows: list[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
+    """The rows without what is 1 by definition: top-k accuracy where there are no more classes than that."""
+    if top_k < len(comparison.classes_in_order):
+        return rows
+    return [row | dict.fromkeys(("val_top_k_accuracy", "test_top_k_accuracy")) for row in rows]
 
 
 def _meanings(groups: list[Group]) -> list[tuple[str, str]]:
@@ -165,7 +173,8 @@ def _labels(params: Params, comparison: Comparison) -> dict[str, Any]:
     return {
         "sizes": sizes,
         "conclusions": [
-            re.sub(r"(?<=\d)%", "\u00a0%", one) for one in learning_curve.conclusions(curve, params.compare.confidence)
+            re.sub(r"(?<= )-(?=\d)", "\u2212", re.sub(r"(?<=\d)%", "\u00a0%", one))
+            for one in learning_curve.conclusions(curve, params.compare.confidence)
         ],
         "seeds": int(curve["seeds"].max()),
         "curve_table": [{"model": model, "kind": kind, "cells": found} for (model, kind), found in lines.items()],

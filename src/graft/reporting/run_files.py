@@ -46,20 +46,20 @@ def read_runs(params: Params, folder: Path, history: Path, rows: Path) -> list[R
 
 def _read_run(model: str, kind: str, folder: Path, history: Path, inside: Path) -> Run:
     summary, timings = folder / "summary.json", read_json(folder / "timings.json")
-    costs = {name: _number(inside / "costs.json", name) for name in COSTS}
-    speed = {name: _number(inside / "timings.json", name) for name in SPEED}
-    _number(folder / "timings.json", "train_seconds")
+    costs = {name: read_number(inside / "costs.json", name) for name in COSTS}
+    speed = {name: read_number(inside / "timings.json", name) for name in SPEED}
+    read_number(folder / "timings.json", "train_seconds")
     return Run(
         model=model,
         kind=kind,
         backbone=None if kind == "baseline" else model.removesuffix("-svm"),
         predictions=read_predictions(folder / "predictions.parquet"),
         history=None if kind == "svm" else _read_history(history / f"{model}.csv"),
-        parameters=int(_number(summary, "parameters")),
+        parameters=int(read_number(summary, "parameters")),
         timings=timings,
         repeats=[read_predictions(path) for path in sorted((folder / "repeats").glob("*.parquet"))],
         costs=costs | speed,
-        abstain_below=_number(summary, "abstain_below", missing=True),
+        abstain_below=read_optional_number(summary, "abstain_below"),
         looks=read_looks(inside) if kind != "svm" else (),
     )
 
@@ -68,7 +68,10 @@ def _read_history(path: Path) -> pd.DataFrame:
     history = read_csv(path, HISTORY_COLUMNS)
     if history.empty:
         raise ArtifactError(f"{path} must list at least one epoch")
-    return history.astype({column: float for column in HISTORY_COLUMNS if column != "phase"})
+    try:
+        return history.astype({column: float for column in HISTORY_COLUMNS if column != "phase"})
+    except ValueError as error:
+        raise ArtifactError(f"{path} must hold numbers, but for the phase: {error}") from None
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -88,13 +91,23 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def _number(path: Path, key: str, *, missing: bool = False) -> Any:
-    """A number of a JSON file; None too where it may be missing."""
+def read_number(path: Path, key: str) -> float:
+    """A number of the object in a JSON file.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, or gives no such number.
+    """
+    value = read_optional_number(path, key)
+    if value is None:
+        raise ArtifactError(f"{path} must give {key} as a number, received {read_json(path)!r}")
+    return value
+
+
+def read_optional_number(path: Path, key: str) -> float | None:
+    """read_number, or None where the file says null or nothing."""
     content = read_json(path)
-    value = content.get(key) if isinstance(content, dict) else None
-    if value is None and missing:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    value: Any = content.get(key) if isinstance(content, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
         raise ArtifactError(f"{path} must give {key} as a number, received {content!r}")
     return value
 

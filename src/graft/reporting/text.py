@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from graft.reporting import markdown
 from graft.reporting.leaderboard import as_records, final_split
 
 MINUS = "\u2212"
@@ -84,12 +85,11 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
 
 def to_markdown(frame: pd.DataFrame, confidence: float) -> str:
     """The readable leaderboard as a Markdown table under one line that says how to read it."""
-    table = readable(frame)
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * 3 + " ---: |" * (len(table.columns) - 3)]
-    lines += ["| " + " | ".join(row) + " |" for row in table.itertuples(index=False)]
+    shown = readable(frame)
+    table = markdown.table(list(shown.columns), shown.to_numpy().tolist(), words=3)
     sizes = f"{frame['n_validation'].iloc[0]} validation and {frame['n_test'].iloc[0]} test images"
     tested = "; differences from the champion by McNemar's exact test, corrected by Holm" if len(frame) > 1 else ""
-    return f"{sizes}; accuracies with {100 * confidence:g} % intervals{tested}.\n\n" + "\n".join(lines) + "\n"
+    return f"{sizes}; accuracies with {100 * confidence:g} % intervals{tested}.\n\n{table}\n"
 
 
 def to_text(frame: pd.DataFrame) -> str:

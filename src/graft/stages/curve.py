@@ -14,8 +14,8 @@ import typer
 from graft import runtime
 from graft.artifacts import read_manifest
 from graft.curve_fits import Fit, Fitted, Subset, run_fits, start_session
-from graft.extraction import top_rows
-from graft.feature_sets import IMAGE, TOP, read_features, read_view_pixels
+from graft.extraction import top_activations
+from graft.feature_sets import IMAGE, read_features, read_view_pixels
 from graft.finetuning import fine_tune
 from graft.inference import apply_model
 from graft.params import Params, load_params, row
@@ -93,18 +93,13 @@ def _fit_svm(params: Params, backbone: Backbone, source: Path, seed: int, subset
     if folds < 2:
         return None
     started = time.perf_counter()
-    train, held_out = (_top(subset, rows, source, backbone) for rows in (subset.train, subset.held_out))
+    train, held_out = (
+        top_activations(subset.features, rows, source, backbone, seed) for rows in (subset.train, subset.held_out)
+    )
     settings = backbone.svm.model_copy(update={"folds": folds})
     machine = fit_svm(train, labels, groups, settings, seed, params.train.class_weights)
     seconds = time.perf_counter() - started
     return Fitted(machine.model.predict_proba(held_out), 0, seconds)
-
-
-def _top(subset: Subset, rows: np.ndarray, source: Path, backbone: Backbone) -> np.ndarray:
-    """Pooled activations, as they are stored or, where the plan of the features stage left them out, computed."""
-    if TOP in subset.features.stored:
-        return subset.features.stored[TOP][rows]
-    return top_rows(subset.features, rows, source, backbone)
 
 
 def main(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,8 @@ import numpy as np
 import typer
 
 from graft.artifacts import Manifest, read_manifest
-from graft.feature_sets import TOP, FeatureSet, read_features, read_view_pixels
+from graft.extraction import top_activations
+from graft.feature_sets import FeatureSet, read_features, read_view_pixels
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, Training, held_out_rows, train_and_write
 from graft.sections import Backbone
@@ -85,20 +85,9 @@ def _rows(manifest: Manifest, features: FeatureSet, source: Path, backbone: Back
     train = np.flatnonzero((features.index["split"] == "train").to_numpy())
     group_of = manifest.rows.set_index("image_id")["group"]
     groups = group_of.loc[features.index["image_id"].iloc[train]].to_numpy()
-    top = partial(_top, features, source, backbone, seed)
-    held_out = top(held_out_rows(manifest))  # a feature folder begins with the images in manifest order
-    return _Rows((top(train), features.labels[train], groups), held_out)
-
-
-def _top(features: FeatureSet, source: Path, backbone: Backbone, seed: int, rows: np.ndarray) -> np.ndarray:
-    """Activations at the top; only where the plan of the features stage stored none does this need TensorFlow."""
-    if TOP in features.stored:
-        return features.stored[TOP][rows]
-    from graft import runtime
-    from graft.extraction import top_rows
-
-    runtime.configure(seed)
-    return top_rows(features, rows, source, backbone)
+    held_out = held_out_rows(manifest)  # a feature folder begins with the images in manifest order
+    top = [top_activations(features, rows, source, backbone, seed) for rows in (train, held_out)]
+    return _Rows((top[0], features.labels[train], groups), top[1])
 
 
 def _base(params: Params, name: str, weights_sha256: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import numpy as np
 import typer
 
 from graft.artifacts import Manifest, Predictions, read_manifest, write_predictions
-from graft.feature_sets import TOP, FeatureSet, read_features, read_view_pixels
+from graft.extraction import top_activations
+from graft.feature_sets import read_features, read_view_pixels
 from graft.intervals import wilson_interval
 from graft.params import Params, load_params, row
 from graft.projections import draw_stratified, project
-from graft.sections import Backbone
 from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.storage import new_folder, write_json, write_table
 from graft.transferability import Probe, linear_probe, logme
@@ -41,7 +41,7 @@ def run(
     train, mapped = manifest.positions("train"), _mapped(manifest, params)
     started = time.perf_counter()
     wanted = np.union1d(train, mapped)  # a feature folder begins with the images in manifest order
-    top = _top(feature_set, source, backbone, params.seed, wanted)
+    top = top_activations(feature_set, wanted, source, backbone, params.seed)
     rows, labels = top[np.searchsorted(wanted, train)], manifest.labels[train]
     groups = manifest.rows["group"].to_numpy()[train]
     evidence = logme(rows, labels)
@@ -64,17 +64,6 @@ def _mapped(manifest: Manifest, params: Params) -> np.ndarray:
     """Row numbers of the images in the map, ascending."""
     seen = np.flatnonzero((manifest.rows["split"] != "test").to_numpy())
     return seen[draw_stratified(manifest.labels[seen], params.transferability.max_points, params.seed)]
-
-
-def _top(features: FeatureSet, source: Path, backbone: Backbone, seed: int, rows: np.ndarray) -> np.ndarray:
-    """Activations at the top; only where the plan of the features stage stored none does this need TensorFlow."""
-    if TOP in features.stored:
-        return features.stored[TOP][rows]
-    from graft import runtime
-    from graft.extraction import top_rows
-
-    runtime.configure(seed)
-    return top_rows(features, rows, source, backbone)
 
 
 def _accuracy(probe: Probe, labels: np.ndarray, groups: np.ndarray, confidence: float) -> dict[str, float]:
