@@ -126,9 +126,9 @@ def test_the_predicted_class_never_changes(temperature: float) -> None:
             )
 
 
-LABELS = np.array([0, 0, 0, 0, 0])
-CONFIDENCE = np.array([0.95, 0.9, 0.8, 0.8, 0.6])
-RIGHT = np.array([True, True, True, False, True])  # shares from the surest down: 1, 1, 3/4 (two at once), 4/5
+LABELS = np.zeros(25, int)
+CONFIDENCE = np.repeat([0.95, 0.9, 0.8, 0.8, 0.6], 5)
+RIGHT = np.repeat([True, True, True, False, True], 5)  # shares from the surest down: 1, 1, 3/4 (two at once), 4/5
 
 
 def predictions(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -150,13 +150,20 @@ def test_the_threshold_by_hand(accuracy: float, threshold: float) -> None:
     assert abstain_threshold(LABELS, predictions(CONFIDENCE, RIGHT), accuracy) == pytest.approx(threshold, abs=1e-9)
 
 
+def test_a_threshold_rests_on_ten_answers_or_on_all_images() -> None:
+    surest = predictions(np.linspace(0.99, 0.8, 20), np.arange(20) < 9)  # nine right ones, then wrong ones alone
+    assert abstain_threshold(np.zeros(20, int), surest, 0.95) is None
+    assert abstain_threshold(np.zeros(20, int), surest, 0.9) == pytest.approx(0.895)  # nine of ten
+    assert abstain_threshold(np.zeros(4, int), surest[:4], 1.0) == 0.0
+
+
 def test_where_no_confidence_is_enough_there_is_no_threshold() -> None:
     assert abstain_threshold(LABELS, predictions(CONFIDENCE, ~RIGHT), 0.9) is None
     assert abstain_threshold(np.array([1]), np.array([[0.9, 0.1]]), 0.01) is None
 
 
 def test_the_order_of_the_images_does_not_matter() -> None:
-    order = [3, 0, 4, 2, 1]
+    order = np.random.default_rng(0).permutation(len(LABELS))
     shuffled = predictions(CONFIDENCE, RIGHT)[order]
     assert abstain_threshold(LABELS, shuffled, 1.0) == abstain_threshold(LABELS, predictions(CONFIDENCE, RIGHT), 1.0)
 

@@ -1,4 +1,6 @@
+import base64
 import dataclasses
+import io
 import re
 from html import unescape
 from html.parser import HTMLParser
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from fake_comparison import fake_comparison
 from fake_runs import DIGITS, fake_params, write_data_report
+from PIL import Image
 
 from graft.reporting import (
     answer,
@@ -277,8 +280,14 @@ class TestPage:
         image = tmp_path / "augmentation.png"
         write_data_report(tmp_path, DIGITS)
         assert page.read_data_report(tmp_path / "data", image).preview is None
+        Image.new("RGB", (40, 20), "teal").save(image)
+        data = page.read_data_report(tmp_path / "data", image)
+        assert Image.open(io.BytesIO(data.preview)).convert("RGB").getpixel((39, 19)) == (0, 128, 128)
+        inlined = base64.b64encode(data.preview).decode()
+        assert f"data:image/png;base64,{inlined}" in rendered(tmp_path, fake_params(0), bare=True, preview=image)
         image.write_bytes(b"\x89PNG")
-        assert "data:image/png;base64,iVBORw==" in rendered(tmp_path, fake_params(0), bare=True, preview=image)
+        with pytest.raises(ArtifactError, match=r"augmentation.png is no readable picture"):
+            page.read_data_report(tmp_path / "data", image)
 
     def test_class_names_that_look_like_numbers_or_nothing_are_kept(self, tmp_path):
         classes = ("007", "1e3", "NA", "")

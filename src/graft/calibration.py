@@ -16,6 +16,7 @@ FLOOR = float(np.finfo(np.float32).tiny)  # below it networks, which compute in 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 DIGITS = 6  # of a confidence; further ones depend on how many images were predicted at once
 FILE_NAME = "calibration.json"
+LEAST_ANSWERS = 10  # on which a threshold may rest; all images where there are fewer
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def abstain_threshold(labels: np.ndarray, probabilities: np.ndarray, accuracy: float) -> float | None:
     """The lowest confidence such that of the images at or above it at least this share is right.
 
+    There must be LEAST_ANSWERS of them, for the most confident one alone promises nothing.
+
     Confidence is the highest probability, to DIGITS digits; images of one confidence are answered or withheld together.
     The threshold lies halfway between the lowest confidence answered and the next, so that a prediction in another
     batch, whose last digits differ, is on the same side.
@@ -112,8 +115,9 @@ def abstain_threshold(labels: np.ndarray, probabilities: np.ndarray, accuracy: f
     confidence = probabilities.max(axis=1).round(DIGITS)
     right = probabilities.argmax(axis=1) == labels
     levels, level, counts = np.unique(-confidence, return_inverse=True, return_counts=True)  # descending
-    share = np.bincount(level, weights=right).cumsum() / counts.cumsum()
-    enough = np.flatnonzero(share >= accuracy)
+    answered = counts.cumsum()
+    share = np.bincount(level, weights=right).cumsum() / answered
+    enough = np.flatnonzero((share >= accuracy) & (answered >= min(LEAST_ANSWERS, len(labels))))
     if not len(enough):
         return None
     last = enough[-1]

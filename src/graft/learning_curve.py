@@ -71,7 +71,10 @@ def summarise(
 
 
 def _over_seeds(group: pd.DataFrame, split: str, confidence: float) -> dict[str, Any]:
-    accuracy, low, high = t_interval(group[split].to_numpy(), confidence)
+    accuracies = group[split].to_numpy()
+    accuracy, low, high = t_interval(accuracies, confidence)
+    if (accuracies == accuracies[0]).all():
+        low = high = math.nan  # the seed made no difference, which says nothing of other images
     return {
         "images": int(group["images"].iloc[0]),
         "seeds": len(group),
@@ -114,7 +117,7 @@ def duel(summary: pd.DataFrame, per_class: int, confidence: float) -> Duel:
     scratch = _preferred(summary[summary["kind"] == SCRATCH], per_class)
     shared = [seed for seed in transfer["by_seed"] if seed in scratch["by_seed"]]
     differences = np.array([transfer["by_seed"][seed] - scratch["by_seed"][seed] for seed in shared])
-    return Duel(transfer, scratch, *t_interval(differences, confidence))
+    return Duel(transfer, scratch, *np.clip(t_interval(differences, confidence), -1, 1))
 
 
 def _preferred(rows: pd.DataFrame, per_class: int) -> pd.Series:
@@ -178,7 +181,9 @@ def _tell_saving(target: pd.Series, transfer: pd.Series | None, scratch: pd.Seri
 
 def _verdict(most: Duel, saves: bool) -> str:
     seconds, scratch_seconds = most.transfer["seconds"], most.scratch["seconds"]
-    gains = "not shown" if not most.settled else "yes" if most.difference > 0 else "no"
+    seeds = len(most.transfer["by_seed"])
+    trainings = "one training each" if seeds == 1 else f"{seeds} trainings each"
+    gains = f"not shown by {trainings}" if not most.settled else "yes" if most.difference > 0 else "no"
     return (
         "Transfer is said to need less data, to train faster and to be more accurate. "
         f"Here, less data: {'yes' if saves else 'no'}. Faster: {'yes' if seconds < scratch_seconds else 'no'} "

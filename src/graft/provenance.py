@@ -21,7 +21,8 @@ from graft.sections import Base, Pretrain
 from graft.storage import ArtifactError
 
 PACKAGES = (  # of the two TensorFlows one alone is installed
-    *("tensorflow", "tensorflow-cpu", "keras", "scikit-learn", "numpy", "pandas", "dvc", "mlflow", "cleanlab"),
+    *("tensorflow", "tensorflow-cpu", "keras", "scikit-learn", "numpy", "pandas", "scipy"),
+    *("pillow", "dvc", "mlflow", "cleanlab"),
 )
 WEIGHT_COLUMNS = ("backbone", "application", "weights", "from", "licence")
 

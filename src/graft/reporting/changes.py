@@ -64,7 +64,7 @@ def describe_changes(base: str, root: Path, leaderboard: str) -> str:
     parts = [f"## Changes against {escaped(base)} ({commit[:7]})", headline]
     if not moved and not params and old == new:
         return "\n\n".join([*parts, "Nothing changed: metrics and parameters are as they were."]) + "\n"
-    parts += ["### Metrics", moved or "No metric changed."]
+    parts += ["### Metrics", moved or "No metric changed (those of changed parameters do after `dvc repro`)."]
     parts += ["### Parameters", _params_table(params) or "No parameter changed."]
     return "\n\n".join(parts) + "\n"
 

@@ -72,7 +72,8 @@ def _learning_curves(runs: Mapping[str, Run], champion: str) -> Figure:
         axes.grid(axis="y")
         axes.set_axisbelow(True)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    figure.supxlabel("thick: the champion; dot: a later phase begins", x=0.01, ha="left", fontsize=9, color=MUTED)
+    thick = "thick: the champion; " if any(run.model == champion for run in networks) else ""
+    figure.supxlabel(f"{thick}dot: a later phase begins", x=0.01, ha="left", fontsize=9, color=MUTED)
     return figure
 
 

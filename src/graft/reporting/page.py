@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
+from PIL import Image
 
 from graft.params import Params
 from graft.reporting import text
@@ -20,6 +22,7 @@ from graft.reporting.run_files import read_csv
 from graft.reporting.svg import inline_svg
 from graft.reporting.templates import page_environment
 from graft.storage import ArtifactError
+from graft.tiles import to_png
 
 CONTENTS = {
     "answer": "Answer",
@@ -69,8 +72,17 @@ def read_data_report(folder: Path, preview: Path | None) -> DataReport:
         raise ArtifactError(f"{folder / 'counts.csv'} must hold a class and its counts in each row")
     quarantine = read_csv(folder / "quarantine.csv", ["reason"])
     reasons = sorted(Counter(quarantine["reason"]).items(), key=lambda item: (-item[1], item[0]))
-    image = preview.read_bytes() if preview is not None and preview.exists() else None
+    image = _reduced(preview) if preview is not None and preview.exists() else None
     return DataReport(list(counts.columns), counts.to_numpy().tolist(), reasons, image)
+
+
+def _reduced(picture: Path) -> bytes:
+    """The picture as PNG of few colours, since the page carries it along."""
+    try:
+        with Image.open(picture) as image:
+            return to_png(np.asarray(image.convert("RGB")))
+    except OSError as error:
+        raise ArtifactError(f"{picture} is no readable picture: {error}") from None
 
 
 def render_page(params: Params, comparison: Comparison, drawings: Mapping[str, str], data: DataReport) -> str:

@@ -87,7 +87,8 @@ def to_markdown(frame: pd.DataFrame, confidence: float) -> str:
     """The readable leaderboard as a Markdown table under one line that says how to read it."""
     shown = readable(frame)
     table = markdown.table(list(shown.columns), shown.to_numpy().tolist(), words=3)
-    sizes = f"{frame['n_validation'].iloc[0]} validation and {frame['n_test'].iloc[0]} test images"
+    further = f" and {frame['n_test'].iloc[0]} test" if frame["n_test"].iloc[0] else ""
+    sizes = f"{frame['n_validation'].iloc[0]} validation{further} images"
     tested = "; differences from the champion by McNemar's exact test, corrected by Holm" if len(frame) > 1 else ""
     return f"{sizes}; accuracies with {100 * confidence:g} % intervals{tested}.\n\n{table}\n"
 
