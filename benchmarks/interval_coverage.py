@@ -18,9 +18,9 @@ import pandas as pd
 import typer
 from joblib import Parallel, delayed
 
+from graft.comparison_sections import Compare
 from graft.evaluation import METRICS, RATIOS, evaluate, evaluate_classes
 from graft.metrics import classification_metrics
-from graft.sections import Compare
 from graft.significance import holm, paired_difference
 
 FURTHER = 400_000  # images on which the truth is measured

@@ -7,6 +7,8 @@ from fake_reports import fake_params, write_reports
 from typer import Typer
 from typer.testing import CliRunner
 
+from graft.artifacts import Manifest, read_manifest, write_manifest
+from graft.curve_files import write_curve
 from graft.reporting.gathering import Inputs
 from graft.reporting.leaderboard import COLUMNS
 from graft.stages import compare
@@ -155,3 +157,20 @@ def test_the_command_takes_every_path_as_an_option(reports, tmp_path):
     assert result.exit_code == 0, result.output
     compared(reports, tmp_path / "called")
     assert files(out) == files(tmp_path / "called")
+
+
+def test_what_has_no_interval_is_said_to_have_none(tmp_path):
+    """A calibration error of one group alone, and accuracies of one training."""
+    write_reports(tmp_path / "in", PARAMS, per_class=3)
+    manifest = read_manifest(tmp_path / "in/prepared")
+    rows = manifest.rows.assign(group=manifest.rows["split"])
+    write_manifest(tmp_path / "in/prepared", Manifest(rows, manifest.classes))
+    held_out = rows.loc[rows["split"] != "train", ["split", "image_id", "label"]]
+    for name, kind in (("cnn", "baseline"), ("vgg16", "frozen")):
+        fit = {"kind": kind, "per_class": 5, "seed": 1}
+        facts = pd.DataFrame([fit | {"images": 50, "epochs": 3, "seconds": 1.5}])
+        write_curve(tmp_path / "in/rows" / name / "curve", held_out.assign(**fit, predicted=held_out["label"]), facts)
+    curve = PARAMS.curve.model_copy(update={"backbones": ["vgg16"], "baselines": ["cnn"], "seeds": 1})
+    compared(tmp_path / "in", tmp_path / "out", PARAMS.model_copy(update={"curve": curve}))
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("no\u00a0interval") >= 3

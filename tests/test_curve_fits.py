@@ -9,11 +9,11 @@ import pytest
 from tuning_on_trial import Memory
 
 from graft.artifacts import Manifest
+from graft.comparison_sections import Curve
 from graft.curve_files import ALL, read_curve
 from graft.curve_fits import CurveError, Fit, Fitted, Subset, choose_subset, curve_sizes, run_fits
 from graft.errors import GraftError
 from graft.feature_sets import TOP, FeatureSet, feature_index
-from graft.sections import Curve
 
 VIEWS = 3
 CLASSES = ("ant", "bee")

@@ -5,11 +5,11 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
+from graft.comparison_sections import Compare
 from graft.evaluation import METRICS, evaluate, evaluate_classes
 from graft.intervals import wilson_interval
 from graft.metrics import classification_metrics
 from graft.reliability import calibration_error
-from graft.sections import Compare
 
 SETTINGS = Compare(confidence=0.95, resamples=500, top_k=3, calibration_bins=15)
 

@@ -276,10 +276,12 @@ def test_loaded_extractor_gives_the_stored_features(workshop: Workshop) -> None:
     _, pixels, _ = workshop.data(12, 5)
     description = {
         "application": "MobileNet", "input_size": 32, "image_size": 32, "pooling": "avg", "batch_size": 5,
-        "weights_sha256": read_json(workshop.folder / "source/card.json")["weights_sha256"],
+        "storage": "float32", "weights_sha256": read_json(workshop.folder / "source/card.json")["weights_sha256"],
     }  # fmt: skip
     extract = load_extractor(description, workshop.folder / "source")
     np.testing.assert_array_equal(extract(pixels[:17]), found.stored[TOP][:17])
+    rounded = load_extractor(description | {"storage": "float16"}, workshop.folder / "source")(pixels[:17])
+    np.testing.assert_array_equal(rounded, found.stored[TOP][:17].astype(np.float16))
     with pytest.raises(ArtifactError, match=r"base\.weights\.h5 must have sha256 0000, received "):
         load_extractor(description | {"weights_sha256": "0000"}, workshop.folder / "source")
 

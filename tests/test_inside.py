@@ -10,11 +10,11 @@ from cornered import two_patches
 from graft import runtime
 from graft.artifacts import Manifest, write_manifest
 from graft.calibration import Calibration, write_calibration
+from graft.comparison_sections import Inspect
 from graft.inside import EXAMINED, read_sample, write_inside
 from graft.looks import read_looks
 from graft.network_looks import Sample
 from graft.network_runs import save_keras_model
-from graft.sections import Inspect
 from graft.shards import ShardWriter
 from graft.storage import read_json, write_json
 

@@ -55,7 +55,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_keras_model(folder / "model.keras", networks.build_classifier(base, head, **settings))
         describe(folder)
     with new_folder(root / "models/mobilenet-svm") as folder:
-        card = {"weights_sha256": read_json(source / "card.json")["weights_sha256"], "batch_size": 8}
+        card = {
+            "weights_sha256": read_json(source / "card.json")["weights_sha256"],
+            "batch_size": 8,
+            "storage": "float32",
+        }
         write_json(folder / "base.json", settings | card)
         features = load_extractor(settings | card, source)(images)
         save_svm(folder / "svm.skops", fit_svm(features, labels, np.arange(60), backbone("mobilenet").svm, 1).model)

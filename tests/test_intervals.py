@@ -9,8 +9,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score
 from statsmodels.stats.proportion import proportion_confint
 
+from graft.comparison_sections import Compare
 from graft.intervals import CHUNK, Design, bootstrap_interval, t_interval, wilson_interval, wilson_intervals
-from graft.sections import Compare
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

@@ -108,7 +108,8 @@ def test_where_transfer_wins_the_labels_saved_are_named() -> None:
         "images per class (10 in all): 50% of the labels are saved.",
         "Transfer is said to need less data, to train faster and to be more accurate. Here, less data: yes. Faster: "
         "yes (2.0 s against 4.0 s with all 20 labelled images, without the base's own training and its one pass over "
-        "the images). More accurate: not shown by 3 trainings each. Models were chosen on validation; the intervals are over the seeds, "
+        "the images). More accurate: not shown by 3 trainings each. "
+        "Models were chosen on validation; the intervals are over the seeds, "
         "on the same images.",
     ]
 

@@ -9,9 +9,9 @@ from cornered import BLUE, CORNERS, RED, cornered_classifier, two_patches
 from PIL import Image
 
 from graft import runtime
+from graft.comparison_sections import Inspect
 from graft.looks import Look
 from graft.network_looks import Sample, choose_images, network_looks
-from graft.sections import Inspect
 
 SETTINGS = Inspect(images=3, occlusion_stride=4, repeats=5)
 PLACES = [("top left", "bottom right"), ("bottom left", "top left"), ("top right", "bottom left")]

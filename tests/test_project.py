@@ -23,11 +23,12 @@ STAGES = (
 OF_BASELINES = ("baseline", "inspect_baseline", "curve_baseline")
 WITHOUT_TENSORFLOW = ("prepare", "augment", "transferability", "svm", "compare", "track")
 
-# They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py and sections.py
+# They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py and the sections
 # hold the types of values that DVC tracks itself, journal.py and tracking.py record with the modules under them,
 # preflight.py stops, forecasts.py remembers how long things took.
 OBSERVERS = {
-    *{"graft.params", "graft.sections", "graft.preflight", "graft.forecasts", "graft.errors"},
+    *{"graft.params", "graft.sections", "graft.comparison_sections"},
+    *{"graft.preflight", "graft.forecasts", "graft.errors"},
     *{"graft.journal", "graft.candidate_records", "graft.origin"},
     *{"graft.tracking", "graft.mlflow_server", "graft.nested_runs"},
 }
@@ -36,6 +37,7 @@ OBSERVERS = {
 # Parts of another module, split off for length or against import cycles, which its tests reach.
 TESTED_WITH = {
     "batches": "training",
+    "comparison_sections": "sections",
     "drawing": "splits",
     "embedded": "sources",
     "frozen_bases": "features",

@@ -30,6 +30,9 @@ class TestText:
         [
             (text.percent(0.9361), "93.6 %"),
             (text.interval(0.906, 0.9583), "90.6–95.8 %"),
+            (text.interval(None, None), "no interval"),
+            (text.span(0.25, 0.5), "0.250–0.500"),
+            (text.span(None, None), "no interval"),
             (text.points(0.0123), "+1.2"),
             (text.points(-0.0041), "−0.4"),
             (text.points(-0.0001), "0.0"),

@@ -142,7 +142,7 @@ class TestRefused:
             ("runs/cnn/timings.json", "[]", "timings.json must give train_seconds as a number"),
             ("runs/cnn/timings.json", '{"train_seconds": true}', "timings.json must give train_seconds as a number"),
             ("runs/cnn/timings.json", "{", "timings.json is not JSON"),
-            ("rows/cnn/inspect/cnn/costs.json", '{"model_bytes": 1}', "costs.json must give multiply_adds as a number"),
+            ("rows/cnn/inspect/cnn/costs.json", '{"multiply_adds": 1}', "costs.json must give model_bytes as a number"),
             ("rows/cnn/inspect/cnn/timings.json", "{}", "timings.json must give latency_ms as a number"),
             ("rows/cnn/inspect/cnn/looks.json", '[{"name": "x"}]', "looks.json must hold looks"),
             ("history/cnn.csv", "epoch,loss\n1,2\n", r"cnn.csv must have the columns \['epoch', 'phase'"),

@@ -57,9 +57,9 @@ def test_only_a_table_with_a_group_column_can_be_split_by_group() -> None:
 
 
 def test_class_weights_are_none_or_balanced() -> None:
-    assert Train(class_weights="balanced").class_weights == "balanced"
+    assert Train(class_weights="balanced", repeats=1, abstain_accuracy=0.99).class_weights == "balanced"
     with pytest.raises(ValidationError, match="'none' or 'balanced'"):
-        Train(class_weights="auto")
+        Train(class_weights="auto", repeats=1, abstain_accuracy=0.99)
 
 
 def test_a_mistake_is_named_by_its_key_and_the_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from graft.sections import Compare
+from graft.comparison_sections import Compare
 from graft.significance import Difference, holm, paired_difference, sign_flip_p_value
 
 SETTINGS = Compare(confidence=0.95, resamples=2000, top_k=2, calibration_bins=10)

@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import fisher_exact
 
 from graft import slices
+from graft.comparison_sections import Compare
 from graft.evaluation import METRICS
-from graft.sections import Compare
 from graft.slices import FEWEST, MEASURED, MOST_GROUPS, MOST_VALUES, evaluate_slices, slice_table
 from graft.storage import ArtifactError
 

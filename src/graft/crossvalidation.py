@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from graft.artifacts import Predictions, read_predictions
+from graft.comparison_sections import Compare
 from graft.errors import GraftError
 from graft.evaluation import evaluate
 from graft.metrics import classification_metrics
 from graft.params import Params
-from graft.sections import Compare
 from graft.storage import new_file, read_table, write_table
 
 COLUMNS = (

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from graft.artifacts import Manifest
+from graft.comparison_sections import Curve
 from graft.curve_files import ALL, PREDICTION_COLUMNS, PREDICTIONS, write_curve
 from graft.errors import GraftError
 from graft.feature_sets import FeatureSet, Selected
 from graft.locks import locked
-from graft.sections import Curve
 from graft.storage import new_folder, read_json, read_table, write_json, write_table
 
 SEED_STEP = 1000  # between the seeds of a curve; each fit takes a few from its own on

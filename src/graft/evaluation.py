@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from graft.comparison_sections import Compare
 from graft.intervals import NO_WIDTH, Design, bootstrap_interval, wilson_intervals
 from graft.metrics import classification_metrics, confusion
 from graft.reliability import BinGaps, calibration_error
-from graft.sections import Compare
 from graft.weighted_metrics import BY_CLASS, RANKED, ClassCounts, WeightedMetrics
 
 CALIBRATION_ERROR = "calibration_error"

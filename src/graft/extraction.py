@@ -110,8 +110,8 @@ def load_extractor(description: dict[str, Any], source: Path) -> Callable[[np.nd
         source: folder of the base's weights (models/source/<backbone>).
 
     Returns:
-        RGB 0..255 (n, image_size, image_size, 3) to top activations (n, features); several images are padded to the
-        batch of training.
+        RGB 0..255 (n, image_size, image_size, 3) to top activations (n, features), rounded to the storage of training;
+        several images are padded to the batch of training.
 
     Raises:
         ArtifactError: the folder holds other weights than those the SVM was trained on.
@@ -123,6 +123,6 @@ def load_extractor(description: dict[str, Any], source: Path) -> Callable[[np.nd
     def extract(images: np.ndarray) -> np.ndarray:
         size = 1 if len(images) == 1 else description["batch_size"]  # who asks for one image waits for one
         batches = apply_compiled(call, images, np.arange(len(images)), size)
-        return np.concatenate([top for (top,) in batches])
+        return np.concatenate([top for (top,) in batches]).astype(description["storage"])
 
     return extract

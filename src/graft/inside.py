@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from graft.artifacts import read_images, read_manifest
+from graft.comparison_sections import Inspect
 from graft.costs import CostError, machine_multiply_adds, multiply_adds
 from graft.latency import measure_speed
 from graft.looks import write_looks
 from graft.network_looks import Sample, network_looks
-from graft.sections import Inspect
 from graft.serving import load_classifier
 from graft.storage import write_json
 from graft.weights import ARCHITECTURE, WEIGHTS

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graft import activations, explanations, tiles
+from graft.comparison_sections import Inspect
 from graft.looks import Look, Tile
-from graft.sections import Inspect
 
 if TYPE_CHECKING:
     import keras

@@ -9,21 +9,18 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from graft.comparison_sections import Compare, Curve, Inspect, Transferability
 from graft.errors import GraftError
 from graft.sections import (
     Augment,
     Backbone,
     Baseline,
-    Compare,
-    Curve,
     Data,
     FeatureStorage,
-    Inspect,
     Pretrain,
     Section,
     Tracking,
     Train,
-    Transferability,
 )
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr, stdtrit
 
+from graft.comparison_sections import Compare
 from graft.intervals import NO_WIDTH, Design
-from graft.sections import Compare
 
 PSEUDO = 2  # observations added by Bonett and Price, one for each model
 

@@ -10,10 +10,10 @@ import pandas as pd
 from scipy.stats import fisher_exact
 
 from graft.attributes import TABLE, as_number
+from graft.comparison_sections import Compare
 from graft.design_effects import design_effect, intraclass_correlation
 from graft.evaluation import METRICS, evaluate
 from graft.intervals import wilson_interval
-from graft.sections import Compare
 from graft.significance import holm
 from graft.storage import ArtifactError
 

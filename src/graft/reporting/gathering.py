@@ -77,7 +77,7 @@ def gather(params: Params, inputs: Inputs) -> Comparison:
         slices=_measure_slices(champion, split, manifest, inputs.data_report, groups, params),
         suspects=suspects,
         reliability={name: _reliability(run, split, params.compare.calibration_bins) for name, run in runs.items()},
-        coverage={name: _coverage(run, split, params.compare.confidence) for name, run in runs.items()},
+        coverage={name: _coverage(run, split, groups, params.compare.confidence) for name, run in runs.items()},
         curve=_read_curve(inputs.rows, params, split),
         transfer=transfer,
         correlations=rank_correlations(transfer, final) if len(transfer) else [],
@@ -157,8 +157,8 @@ def _reliability(run: Run, split: str, count: int) -> tuple[pd.DataFrame, pd.Dat
     return reliability.bins(labels, before, count), reliability.bins(labels, probabilities, count)
 
 
-def _coverage(run: Run, split: str, confidence: float) -> pd.DataFrame:
-    return reliability.coverage_curve(*run.predictions.split(split), confidence)
+def _coverage(run: Run, split: str, groups: Groups, confidence: float) -> pd.DataFrame:
+    return reliability.coverage_curve(*run.predictions.split(split), confidence, groups[split])
 
 
 def _read_curve(folder: Path, params: Params, split: str) -> pd.DataFrame | None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from graft.comparison_sections import Compare
 from graft.evaluation import METRICS, evaluate
 from graft.intervals import t_interval
 from graft.metrics import classification_metrics
 from graft.reporting.comparison import Run
-from graft.sections import Compare
 from graft.significance import holm, paired_difference
 
 Groups = Mapping[str, np.ndarray | None]  # by split: the group of each of its images; None: each is on its own
@@ -102,6 +102,8 @@ def _measure(run: Run, split: str, prefix: str, groups: Groups, compare: Compare
     trainings = [predictions.split(split) for predictions in (run.predictions, *run.repeats)]
     repeated = [classification_metrics(*training)["accuracy"] for training in trainings]
     over_seeds = np.clip(t_interval(repeated, compare.confidence), 0, 1)  # which Student's interval may leave
+    if len(set(repeated)) == 1:
+        over_seeds[1:] = np.nan  # the seed made no difference, which says nothing of other images
     return row | {f"{prefix}_accuracy_mean{end}": number for end, number in zip(ENDS, over_seeds, strict=True)}
 
 

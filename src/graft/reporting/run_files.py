@@ -16,7 +16,6 @@ from graft.reporting.comparison import Run
 from graft.storage import ArtifactError, read_json
 
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy")
-COSTS = ("multiply_adds", "model_bytes")
 SPEED = ("latency_ms", "latency_ms_low", "latency_ms_high", "throughput")
 
 
@@ -46,7 +45,10 @@ def read_runs(params: Params, folder: Path, history: Path, rows: Path) -> list[R
 
 def _read_run(model: str, kind: str, folder: Path, history: Path, inside: Path) -> Run:
     summary, timings = folder / "summary.json", read_json(folder / "timings.json")
-    costs = {name: read_number(inside / "costs.json", name) for name in COSTS}
+    costs = {  # a network may have layers whose cost is not known
+        "multiply_adds": read_optional_number(inside / "costs.json", "multiply_adds"),
+        "model_bytes": read_number(inside / "costs.json", "model_bytes"),
+    }
     speed = {name: read_number(inside / "timings.json", name) for name in SPEED}
     read_number(folder / "timings.json", "train_seconds")
     return Run(

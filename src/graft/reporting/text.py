@@ -8,6 +8,7 @@ from graft.reporting import markdown
 from graft.reporting.leaderboard import as_records, final_split
 
 MINUS = "\u2212"
+NO_INTERVAL = "no interval"  # where an end is None, for want of images, groups or trainings that differ
 
 
 def percent(value: float) -> str:
@@ -15,13 +16,17 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def interval(low: float, high: float) -> str:
-    """90.6–95.8 %."""
+def interval(low: float | None, high: float | None) -> str:
+    """90.6–95.8 %, or NO_INTERVAL."""
+    if low is None or high is None:
+        return NO_INTERVAL
     return f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
-def span(low: float, high: float) -> str:
-    """0.906–0.958, of numbers that are no shares."""
+def span(low: float | None, high: float | None) -> str:
+    """0.906–0.958, of numbers that are no shares, or NO_INTERVAL."""
+    if low is None or high is None:
+        return NO_INTERVAL
     return f"{low:.3f}–{high:.3f}".replace("-", MINUS)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from graft.artifacts import Manifest, read_manifest
 from graft.extraction import top_activations
-from graft.feature_sets import FeatureSet, read_features, read_view_pixels
+from graft.feature_sets import TOP, FeatureSet, read_features, read_view_pixels
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, Training, held_out_rows, train_and_write
 from graft.sections import Backbone
@@ -41,6 +41,7 @@ def run(
     manifest = read_manifest(prepared)
     feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
     card = read_json(source / "card.json")
+    base = _base(params, name, feature_set, card["weights_sha256"])
     started = time.perf_counter()
     rows = _rows(manifest, feature_set, source, backbone, params.seed)
     reading = time.perf_counter() - started
@@ -56,7 +57,7 @@ def run(
             tables={"search.csv": machine.search},
         )
         print(f"svm {name}: " + ", ".join(f"{parameter} {value}" for parameter, value in machine.choice.items()))
-        return training, lambda folder: _save(folder, machine, _base(params, name, card["weights_sha256"]))
+        return training, lambda folder: _save(folder, machine, base)
 
     train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params)
 
@@ -90,9 +91,10 @@ def _rows(manifest: Manifest, features: FeatureSet, source: Path, backbone: Back
     return _Rows((top[0], features.labels[train], groups), top[1])
 
 
-def _base(params: Params, name: str, weights_sha256: str) -> dict[str, Any]:
-    """What makes the machine's features of images."""
+def _base(params: Params, name: str, features: FeatureSet, weights_sha256: str) -> dict[str, Any]:
+    """What makes the machine's features of images, rounded as those were that it was fitted on."""
     backbone = params.backbones[name]
+    storage = np.dtype(features.stored[TOP].dtype).name if TOP in features.stored else "float32"
     return {
         "backbone": name,
         "application": backbone.base.application,
@@ -100,6 +102,7 @@ def _base(params: Params, name: str, weights_sha256: str) -> dict[str, Any]:
         "image_size": params.data.image_size,
         "pooling": backbone.features.pooling,
         "batch_size": backbone.features.batch_size,
+        "storage": storage,
         "weights_sha256": weights_sha256,
     }
 
