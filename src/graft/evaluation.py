@@ -57,29 +57,34 @@ def evaluate(
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ValueError(f"metrics must be among {METRICS}, received {unknown}")
-    design, confidence = Design.of(labels, groups), settings.confidence
-    values: dict[str, float] = classification_metrics(labels, probabilities)
-    weighted = WeightedMetrics(labels, probabilities, [m for m in metrics if m != CALIBRATION_ERROR], settings.top_k)
-    values = {name: float(one[0]) for name, one in weighted(np.ones((len(labels), 1))).items()} | values
+    design, plain = Design.of(labels, groups), classification_metrics(labels, probabilities)
     gaps = BinGaps(labels, probabilities, settings.calibration_bins)
-    chunks, gap_chunks = [], []
-    for weights in design.weights(settings.resamples, seed):
-        chunks.append(weighted(weights))
-        gap_chunks.append(gaps(weights))
+    weighted = WeightedMetrics(labels, probabilities, [m for m in metrics if m != CALIBRATION_ERROR], settings.top_k)
+    values = {name: float(one[0]) for name, one in weighted(np.ones((len(labels), 1))).items()} | plain
+    values[CALIBRATION_ERROR] = calibration_error(labels, probabilities, settings.calibration_bins)
+    chunks = [(weighted(weights), gaps(weights)) for weights in design.weights(settings.resamples, seed)]
     rows = {}
     for name in metrics:
         if name == CALIBRATION_ERROR:
-            values[name] = calibration_error(labels, probabilities, settings.calibration_bins)
-            ends = gaps.interval(np.hstack(gap_chunks), confidence) if design.degrees > 0 else (math.nan, math.nan)
+            resampled = np.hstack([gap for _, gap in chunks])
+            ends = gaps.interval(resampled, settings.confidence) if design.degrees > 0 else (math.nan, math.nan)
         elif name == TOP_K and settings.top_k >= probabilities.shape[1]:
             ends = (1.0, 1.0)  # by definition
         else:
-            resampled = np.concatenate([chunk[name] for chunk in chunks])
-            limits = {"most": MOST.get(name, 1.0), "observations": _observations(name, labels, design)}
-            degrees = design.degrees_by_class if name in (*BY_CLASS, *RANKED) else design.degrees
-            ends = bootstrap_interval(values[name], resampled, degrees, confidence, **limits)
+            resampled = np.concatenate([chunk[name] for chunk, _ in chunks])
+            ends = _interval(name, values[name], resampled, labels, design, settings.confidence)
         rows[name] = (values[name], *ends)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
+
+
+def _interval(
+    metric: str, value: float, resampled: np.ndarray, labels: np.ndarray, design: Design, confidence: float
+) -> tuple[float, float]:
+    """Of any metric but the calibration error, from its values over the resamples."""
+    degrees = design.degrees_by_class if metric in (*BY_CLASS, *RANKED) else design.degrees
+    observations = _observations(metric, labels, design)
+    most = MOST.get(metric, 1.0)
+    return bootstrap_interval(value, resampled, degrees, confidence, most=most, observations=observations)
 
 
 def _observations(metric: str, labels: np.ndarray, design: Design) -> float:
