@@ -14,14 +14,14 @@ import pandas as pd
 
 from graft.artifacts import Manifest, write_manifest
 from graft.journal import Journal, lock_key
+from graft.operation_sections import Tracking
 from graft.params import Params
-from graft.sections import Tracking
 from graft.storage import write_json, write_table
 from graft.trained import Project, TrainedModel, read_trained_models
 
 CLASSES = ("0", "1", "2")
 MD5 = "0123456789abcdef0123456789abcdef.dir"
-TRACKING = Tracking(experiment="graft", registered_model="graft")
+TRACKING = Tracking(experiment="graft", registered_model="graft", live=False)
 
 
 def train(

@@ -27,7 +27,7 @@ WITHOUT_TENSORFLOW = ("prepare", "augment", "transferability", "svm", "compare",
 # hold the types of values that DVC tracks itself, journal.py and tracking.py record with the modules under them,
 # preflight.py stops, forecasts.py remembers how long things took.
 OBSERVERS = {
-    *{"graft.params", "graft.sections", "graft.comparison_sections"},
+    *{"graft.params", "graft.sections", "graft.comparison_sections", "graft.operation_sections"},
     *{"graft.preflight", "graft.forecasts", "graft.errors"},
     *{"graft.journal", "graft.candidate_records", "graft.origin"},
     *{"graft.tracking", "graft.mlflow_server", "graft.nested_runs"},
@@ -42,6 +42,7 @@ TESTED_WITH = {
     "embedded": "sources",
     "frozen_bases": "features",
     "image_formats": "images",
+    "operation_sections": "sections",
     "records": "sources",
     "trials": "training",
     "unpacking": "archives",

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from graft.comparison_sections import Compare, Curve, Inspect, Transferability
 from graft.errors import GraftError
+from graft.operation_sections import Serve, Tracking
 from graft.sections import (
     Augment,
     Backbone,
@@ -19,7 +20,6 @@ from graft.sections import (
     FeatureStorage,
     Pretrain,
     Section,
-    Tracking,
     Train,
 )
 
@@ -46,6 +46,7 @@ class Params(Section):
     curve: Curve
     compare: Compare
     tracking: Tracking
+    serve: Serve
 
     @model_validator(mode="after")
     def _names_are_distinct_and_plain(self) -> Params:

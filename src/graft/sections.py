@@ -262,10 +262,3 @@ class Train(Section):
     class_weights: Literal["none", "balanced"]  # balanced: an image counts inversely to its class's share
     repeats: int = Field(ge=1, le=100)  # trainings of every model, each from a seed of its own; the first is kept
     abstain_accuracy: Number = Field(gt=0, le=1)  # of what is answered: below it, a prediction abstains
-
-
-class Tracking(Section):
-    """Names under which MLflow files the runs."""
-
-    experiment: str = Field(min_length=1)
-    registered_model: str = Field(min_length=1)

@@ -36,7 +36,7 @@ from mlflow.exceptions import MlflowException
 from graft import serving
 from graft.artifacts import read_manifest
 from graft.nested_runs import delete_candidates, log_candidates, tag_candidates
-from graft.sections import Tracking
+from graft.operation_sections import Tracking
 from graft.trained import Project, TrainedModel, alone, describe, digest, parameters
 
 __all__ = ["Published", "UnreachableError", "default_tracking_uri", "publish"]

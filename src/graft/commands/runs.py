@@ -1,0 +1,34 @@
+"""Commands about the runs in MLflow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+
+def track() -> None:
+    """Tell MLflow what it does not know yet, for instance after its server was down."""
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "track"]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def sync() -> None:
+    """Tell a tracking server everything that this project knows of its runs, for instance one that is empty."""
+    from graft import syncing
+
+    typer.echo(syncing.sync())
+
+
+def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5000) -> None:
+    """Open MLflow's UI on the pipeline's runs."""
+    from graft.journal import project_root
+    from graft.tracking import default_tracking_uri
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project_root())
+    typer.echo(f"MLflow shows {uri} at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
