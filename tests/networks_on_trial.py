@@ -30,6 +30,7 @@ def tiny_params(**changes: object) -> Params:
     values["inspect"] |= {"images": 2, "occlusion_stride": 8, "repeats": 5}
     values["curve"] |= {"seeds": 2}
     values["compare"] |= {"resamples": 200}
+    values["tracking"] |= {"live": False}
     for key, value in changes.items():
         *parents, last = key.split("__")
         node = values

@@ -4,10 +4,13 @@ import fake_tracked as fake
 import numpy as np
 import pytest
 
-from graft.candidate_records import best_epoch, checked_candidate
+from graft.candidate_records import best_epoch, checked_candidate, checked_repeat
 from graft.storage import ArtifactError
 
 HEAD = fake.grid(1)[0]
+
+
+REPEAT = {"name": "repeat-02", "seed": 1001, "history": HEAD["history"], "metrics": {"val_accuracy": 0.75}}
 
 
 def with_epoch(**changes):
@@ -40,13 +43,33 @@ def test_a_candidate_may_have_been_stopped_before_its_first_epoch_ended():
         (with_epoch(loss=math.inf), r"^here: history.0.loss: .*finite number, received 'inf'$"),
         (with_epoch(accuracy="0.5"), r"^here: history.0.accuracy: .*valid number, received '0.5'$"),
         (with_epoch(epoch=0), r"^here: history.0.epoch: .*greater than or equal to 1, received '0'$"),
-        (with_epoch(epoch=2), r"^here: epochs must ascend, received 2 after 2$"),
+        (with_epoch(epoch=2), r"^here: history: epochs must ascend, received 2 after 2$"),
         ({**HEAD, "history": [{"epoch": 1}]}, r"^here: history.0.phase: Field required$"),
     ],
 )
 def test_what_is_wrong_with_a_record_is_named(record, message):
     with pytest.raises(ArtifactError, match=message):
         checked_candidate(record, "here")
+
+
+def test_a_repeat_comes_back_unchanged_also_without_epochs():
+    assert checked_repeat(REPEAT, "here") == REPEAT
+    assert checked_repeat({**REPEAT, "history": []}, "here")["history"] == []
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({**REPEAT, "seed": -1}, r"^here: seed: .*greater than or equal to 0, received '-1'$"),
+        ({**REPEAT, "phase": "frozen"}, r"^here: phase: Extra inputs are not permitted, received 'frozen'$"),
+        ({**REPEAT, "metrics": {"val_loss": math.nan}}, r"^here: metrics.val_loss: .*finite number, received 'nan'$"),
+        ({**REPEAT, "history": HEAD["history"][::-1]}, r"^here: history: epochs must ascend, received 2 after 3$"),
+        (7, r"^here: expected name, seed, history, metrics, received '7'$"),
+    ],
+)
+def test_what_is_wrong_with_a_repeat_is_named(record, message):
+    with pytest.raises(ArtifactError, match=message):
+        checked_repeat(record, "here")
 
 
 def test_a_record_that_is_no_mapping_is_refused():

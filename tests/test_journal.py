@@ -2,12 +2,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import fake_tracked as fake
 import pytest
 
-from graft import journal
 from graft.journal import Journal, lock_key, read_journal, run_key, work_folder
 from graft.storage import ArtifactError
 
@@ -39,6 +39,7 @@ def candidate(**changes):
 
 
 END = {"record": "end", "metrics": {"parameters": 3}, "timings": {"train_seconds": 1.5}, "ended": "2026-01-01T00:01:00"}
+SAMPLE = {"record": "system", "metrics": {}, "time": "2026-01-01T00:00:30.000+00:00"}
 
 
 def test_a_finished_journal_reads_back_as_written(tmp_path):
@@ -51,6 +52,8 @@ def test_a_finished_journal_reads_back_as_written(tmp_path):
     record = read_journal(tmp_path / "out" / "journal.jsonl")
     assert {key: record.header[key] for key in HEADER} == HEADER
     assert record.header["started"] <= record.ended
+    times = [epoch.pop("time") for epoch in record.epochs]
+    assert record.header["started"] <= times[0] <= times[1] <= record.ended
     assert record.epochs == [
         {"epoch": 1, "phase": "frozen", "metrics": {"loss": 0.5, "val_accuracy": 0.25}},
         {"epoch": 2, "phase": "unfrozen", "metrics": {"loss": 0.25, "val_accuracy": 0.5}},
@@ -84,15 +87,79 @@ def test_a_candidate_that_is_none_is_refused_and_not_written(tmp_path):
     with pytest.raises(ArtifactError, match=r"journal.jsonl: a record must be JSON"):
         run.candidate({**head, "params": {"rate": float("nan")}})
     run.candidate(head)
-    with pytest.raises(ArtifactError, match=r"names of candidates must differ, received 'head-01' again"):
+    with pytest.raises(ArtifactError, match=r"names of candidates and repeats must differ, received 'head-01' again"):
         run.candidate(head)
     assert read_journal(tmp_path / "journal.jsonl").candidates == [head]
 
 
-def test_a_journal_from_before_there_were_candidates_has_none(tmp_path):
-    write(tmp_path / "journal.jsonl", start(), epoch(1), epoch(2), END)
+def test_a_journal_of_schema_1_has_the_times_of_its_ends_and_neither_samples_nor_repeats(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, start(), epoch(1), epoch(2))
+    assert [record["time"] for record in read_journal(path).epochs] == [start()["started"]] * 2
+    write(path, start(), epoch(1), candidate(), epoch(2), END)
+    record = read_journal(path)
+    assert [epoch["time"] for epoch in record.epochs] == [END["ended"]] * 2
+    assert (record.system, record.repeats, len(record.candidates), record.complete) == ([], [], 1, True)
+
+
+def test_samples_and_repeats_read_back_as_written_among_the_epochs(tmp_path):
+    history = fake.grid(1)[0]["history"]
+    repeats = [
+        {"name": f"repeat-{number:02}", "seed": 1000 * number, "history": history, "metrics": {"val_accuracy": 0.5}}
+        for number in (2, 3)
+    ]
+    run = Journal.start(tmp_path, HEADER)
+    run.system({"system/cpu_utilization_percentage": 50})
+    run.epoch(1, "frozen", {"loss": 0.5})
+    run.repeat(repeats[0])
+    run.system({"system/cpu_utilization_percentage": 75})
+    run.repeat(repeats[1])
+    with pytest.raises(ArtifactError, match=r"must differ, received 'repeat-02' again"):
+        run.repeat(repeats[0])
+    with pytest.raises(ArtifactError, match=r"cpu must be a finite number, received nan at a sample of the system"):
+        run.system({"cpu": float("nan")})
+    run.finish({}, {})
     record = read_journal(tmp_path / "journal.jsonl")
-    assert (record.candidates, record.complete) == ([], True)
+    assert [sample["metrics"] for sample in record.system] == [
+        {"system/cpu_utilization_percentage": cpu} for cpu in (50, 75)
+    ]
+    assert record.header["started"] <= record.system[0]["time"] <= record.epochs[0]["time"] <= record.system[1]["time"]
+    assert (record.repeats, len(record.epochs)) == (repeats, 1)
+
+
+def test_threads_write_whole_lines(tmp_path):
+    run = Journal.start(tmp_path, HEADER)
+
+    def sample():
+        for _ in range(50):
+            run.system({"system/process_memory_megabytes": 1.0})
+
+    threads = [threading.Thread(target=sample) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 51):
+        run.epoch(number, "frozen", {"loss": 0.5})
+    for thread in threads:
+        thread.join()
+    record = read_journal(tmp_path / "journal.jsonl")
+    assert (len(record.epochs), len(record.system)) == (50, 200)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_journal_that_is_over_takes_nothing_more(tmp_path, finished):
+    """Not even into a file that has its descriptor's number now."""
+    run = Journal.start(tmp_path / "work", HEADER)
+    if finished:
+        run.finish({}, {})
+        with pytest.raises(ArtifactError, match=r"work/journal.jsonl is finished, received one more record: system$"):
+            run.system({"system/process_memory_megabytes": 1.0})
+    run.move_to(tmp_path / "journal.jsonl")
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    with open(tmp_path / "another", "w+b") as another:
+        with pytest.raises(ArtifactError, match=r"is finished, received one more record: epoch$"):
+            run.epoch(1, "frozen", {"loss": 0.5})
+        assert another.read() == b""
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
 
 
 def test_every_line_is_readable_before_the_run_ends(tmp_path):
@@ -148,7 +215,9 @@ def test_a_torn_last_line_means_an_unfinished_run(tmp_path):
             [{name: value for name, value in start().items() if name != "commit"}],
             r"journal.jsonl:1 is damaged: expected \[.*'commit'",
         ),
-        ([start(schema=2)], r"journal.jsonl:1: journals of schema 1 can be read, received 2"),
+        ([start(schema=3)], r"journal.jsonl:1: journals of schema 1 and 2 can be read, received 3"),
+        ([start(schema=2), epoch(1)], r"journal.jsonl:2 is damaged: expected \['epoch', 'metrics', 'phase', 'time'\]"),
+        ([start(), SAMPLE], r"journal.jsonl:2 is damaged: expected one of start, epoch, candidate, end, .*'system'"),
         ([start(), epoch(1), epoch(2), epoch(2)], r"journal.jsonl:4: epochs must ascend, received 2 after 2"),
         (
             [start(), {"record": "epoch", "epoch": 1}],
@@ -156,7 +225,7 @@ def test_a_torn_last_line_means_an_unfinished_run(tmp_path):
         ),
         ([start(), {"record": "pause"}], r"journal.jsonl:2 is damaged"),
         ([start(), candidate(), epoch(1), candidate(), epoch(1)], r"journal.jsonl:5: epochs must ascend, received 1"),
-        ([start(), epoch(1), END, candidate()], r"then epochs and candidates, .* received \[.*'end', 'candidate'\]"),
+        ([start(), epoch(1), END, candidate()], r"then epochs, samples, .* received \[.*'end', 'candidate'\]"),
         ([start(), epoch(1), candidate(chosen=1)], r"journal.jsonl:3 is damaged: chosen: .*boolean, received '1'"),
         ([start(), {**candidate(), "name": "head-01"}], r"journal.jsonl:2 is damaged: expected \['candidate'\]"),
         ([start(), {"record": "candidate", "candidate": []}], r"journal.jsonl:2 is damaged: .*received '\[\]'"),
@@ -174,9 +243,7 @@ def test_a_line_that_is_not_json_is_named(tmp_path):
     damaged = (tmp_path / "journal.jsonl").read_text().splitlines()
     damaged[1] = damaged[1][:20] + "\x00" * 8
     (tmp_path / "journal.jsonl").write_text("\n".join(damaged) + "\n")
-    with pytest.raises(
-        ArtifactError, match=r"journal.jsonl:2 is damaged: expected a start, epoch, candidate or end record"
-    ):
+    with pytest.raises(ArtifactError, match=r"journal.jsonl:2 is damaged: expected a record of a journal, received"):
         read_journal(tmp_path / "journal.jsonl")
     with pytest.raises(ArtifactError, match="is missing; `dvc repro` makes it"):
         read_journal(tmp_path / "absent.jsonl")
@@ -332,4 +399,3 @@ def test_a_running_stage_sees_the_key_that_dvc_lock_will_hold(tmp_path, monkeypa
 def test_reading_a_journal_needs_neither_dvc_nor_mlflow():
     code = "import sys, graft.journal; sys.exit(any(name in sys.modules for name in ('dvc', 'mlflow', 'tensorflow')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert journal.SCHEMA == 1

@@ -2,11 +2,24 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from graft.mlflow_server import MlflowException, UnreachableError, connect, default_tracking_uri, reachable, shown
+from graft import mlflow_server
+from graft.mlflow_server import (
+    MlflowException,
+    RefusedError,
+    UnreachableError,
+    connect,
+    default_tracking_uri,
+    reachable,
+    shown,
+)
 
 
 def test_the_default_store_is_absolute(tmp_path, monkeypatch):
@@ -17,6 +30,8 @@ def test_the_default_store_is_absolute(tmp_path, monkeypatch):
 def test_an_address_is_shown_without_its_password():
     assert shown("https://me:secret@host/path") == "https://host/path"
     assert shown("sqlite:///a@b.db") == "sqlite:///a@b.db"
+    assert shown("postgresql+psycopg2://me:p%40ss@host:5432/db") == "postgresql+psycopg2://host:5432/db"
+    assert shown("no http://me:secret@a, no http://b/c@d") == "no http://a, no http://b/c@d"
 
 
 def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path, monkeypatch):
@@ -34,6 +49,82 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path, m
 def test_a_server_that_refuses_is_not_taken_for_one_that_is_down():
     with pytest.raises(MlflowException, match=r"^no$"), reachable("http://somewhere"):
         raise MlflowException("no")
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "expected"),
+    [
+        (401, b"log in", r"asks for another login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD$"),
+        (403, b"no", r"lets this user not change the experiment or model that `tracking` in params.yaml names; .*"),
+    ],
+)
+def test_a_login_that_does_not_do_is_told_in_one_line(tmp_path, monkeypatch, status, content, expected):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://unchanged")  # set anew by connect
+    with (
+        answering(status, content) as uri,
+        pytest.raises(RefusedError, match=rf"^MLflow at {uri} {expected}"),
+        reachable(uri),
+    ):
+        connect(uri, "graft", tmp_path)
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up_after_its_first_silence(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://unchanged")
+    monkeypatch.setitem(mlflow_server.FIRST_ANSWER, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri, started = f"http://127.0.0.1:{silent.getsockname()[1]}", time.monotonic()
+        with pytest.raises(UnreachableError), reachable(uri):
+            connect(uri, "graft", tmp_path)
+    assert time.monotonic() - started < 30  # MLflow alone would try for minutes
+
+
+@contextmanager
+def answering(status, content):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+CONNECT = """\
+import sys; from pathlib import Path; from graft.mlflow_server import connect, default_tracking_uri
+root = Path(sys.argv[1]); print(connect(default_tracking_uri(root), "graft-" + sys.argv[2], root)[1])
+"""
+
+
+def connecting(root, name):
+    command = [sys.executable, "-c", CONNECT, str(root), name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_processes_that_need_a_database_at_once_make_one(tmp_path):
+    """Left to themselves, they would run its migrations at the same time, and fail."""
+    processes = [connecting(tmp_path, str(number)) for number in range(3)]
+    answers = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert sorted(answers) == ["1", "2", "3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_process_that_is_killed_while_it_makes_the_database_leaves_none_that_is_broken(tmp_path):
+    process, partial = connecting(tmp_path, "1"), tmp_path / "mlflow.db.partial"
+    while not (partial.exists() and partial.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "mlflow.db").exists()
+    assert connect(default_tracking_uri(tmp_path), "graft", tmp_path)[1] == "1"
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 @pytest.mark.parametrize("module", ["nested_runs", "tracking"])

@@ -11,6 +11,7 @@ from networks_on_trial import learnable_digits, tiny_params
 from graft import networks, runtime
 from graft.artifacts import Manifest, read_predictions
 from graft.baselines import train_baseline
+from graft.journal import read_journal
 from graft.network_runs import candidate_table, network_fit, save_keras_model
 from graft.params import Params
 from graft.runs import SEED_STRIDE, RunIdentity, RunPaths, train_and_write
@@ -83,12 +84,22 @@ def train_cnn(folder: Path, settings: Params) -> RunPaths:
     return paths
 
 
+def test_a_training_that_mlflow_follows_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for live in (True, False):
+        train_cnn(tmp_path / str(live), tiny_params(tracking__live=live))
+    for name in ("model/model.keras", "model/calibration.json", "run/predictions.parquet", "metrics.json"):
+        assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
+
+
 def test_a_repeat_is_what_a_run_with_its_seed_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, batches and dropout follow from the seed alone, whatever the process has trained before."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
     def settings(seed: int, repeats: int) -> Params:
-        return tiny_params(seed=seed, train__repeats=repeats, baselines__cnn__train__epochs=3)
+        quiet = {"tracking__live": False, "baselines__cnn__train__epochs": 3}
+        return tiny_params(seed=seed, train__repeats=repeats, **quiet)
 
     repeated = train_cnn(tmp_path / "repeated", settings(1, 2))
     other = train_cnn(tmp_path / "other", settings(1 + SEED_STRIDE, 1))
@@ -97,6 +108,11 @@ def test_a_repeat_is_what_a_run_with_its_seed_is(tmp_path: Path, monkeypatch: py
     assert second.read_bytes() == (other.run / "predictions.parquet").read_bytes()
     for name in ("model/model.keras", "model/calibration.json", "run/predictions.parquet", "metrics.json"):
         assert (tmp_path / "repeated" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    (repeat,) = read_journal(repeated.run / "journal.jsonl").repeats
+    assert repeat["history"] == [
+        {"epoch": epoch["epoch"], "phase": epoch["phase"], **epoch["metrics"]}
+        for epoch in read_journal(other.run / "journal.jsonl").epochs
+    ]
     first = read_predictions(repeated.run / "predictions.parquet").probabilities
     assert np.abs(read_predictions(second).probabilities - first).max() > 1e-3
     assert len((tmp_path / "repeated" / "history.csv").read_text().splitlines()) == 1 + 3

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pandas as pd
 import pytest
 from fake_runs import DEFAULT
 
+from graft import publisher_process
 from graft.artifacts import Manifest, read_predictions
 from graft.calibration import apply_temperature, fit_temperature, read_calibration
 from graft.journal import read_journal, work_folder
 from graft.metrics import classification_metrics
+from graft.operation_sections import Tracking
 from graft.params import Params
 from graft.runs import (
     SEED_STRIDE,
@@ -76,10 +79,12 @@ class FakeFit:
 
     def __call__(self, seed: int, publish: Any) -> tuple[Training, Callable[[Path], None]]:
         self.seeds.append(seed)
-        publish(1, "frozen", {"loss": 0.5 + seed})
+        epoch = {"loss": 0.5 + seed, "accuracy": 0.5, "val_loss": 0.5, "val_accuracy": 0.5, "learning_rate": 0.1}
+        publish(1, "frozen", epoch)
         chances = PROBABILITIES + np.array([0.01, -0.01], "float32") * (seed % 7)
         seconds = {"frozen": 1.5, "unfrozen": 2.0}
-        training = Training(chances, 7, seconds, [{"epoch": 1, "phase": "frozen", "loss": 0.5 + seed}], **self.more)
+        told = {"history": [{"epoch": 1, "phase": "frozen", **epoch}], **self.more}
+        training = Training(chances, 7, seconds, **told)
         return training, partial(self._save, seed)
 
     @staticmethod
@@ -88,7 +93,9 @@ class FakeFit:
 
 
 def params(**train: Any) -> Params:
-    return DEFAULT.model_copy(update={"train": DEFAULT.train.model_copy(update=train)})
+    """The default ones, without MLflow, which has tests of its own."""
+    quiet = DEFAULT.tracking.model_copy(update={"live": False})
+    return DEFAULT.model_copy(update={"train": DEFAULT.train.model_copy(update=train), "tracking": quiet})
 
 
 def write(folder: Path, fit: Any, settings: Params) -> RunPaths:
@@ -130,7 +137,7 @@ def test_a_run_is_written_with_validation_metrics_only_and_its_work_folder_remov
     assert record.complete
     assert record.metrics == metrics
     assert paths.history is not None
-    assert paths.history.read_text() == "epoch,phase,loss\n1,frozen,1.5\n"
+    assert paths.history.read_text().splitlines()[1:] == ["1,frozen,1.5,0.5,0.5,0.5,0.1"]
     assert (paths.model / "model.keras").read_text() == "seed 1"
     assert read_json(paths.model / "input.json") == {"image_size": 32, "resize": "stretch"}
     assert read_json(paths.model / "classes.json") == ["ant", "bee"]
@@ -163,14 +170,63 @@ def test_repeats_leave_the_first_training_as_it_is_alone(root: Path) -> None:
     assert len(temperatures) == 3
 
 
-def test_repeats_are_neither_in_the_journal_nor_in_the_training_seconds(root: Path) -> None:
-    paths = write(root, FakeFit(), params(repeats=2))
+def test_repeats_are_records_of_their_own_beside_the_first_trainings_epochs(root: Path) -> None:
+    paths = write(root, FakeFit(), params(repeats=3))
     record = read_journal(paths.run / "journal.jsonl")
-    assert [epoch["metrics"] for epoch in record.epochs] == [{"loss": 1.5}]
+    assert [epoch["metrics"]["loss"] for epoch in record.epochs] == [1.5]
+    assert [(repeat["name"], repeat["seed"]) for repeat in record.repeats] == [("repeat-02", 1001), ("repeat-03", 2001)]
+    for number, repeat in enumerate(record.repeats, start=1):
+        predictions = read_predictions(paths.run / "repeats" / f"{number:02d}.parquet")
+        own = classification_metrics(*predictions.split("validation"))
+        assert repeat["metrics"] == {f"val_{name}": value for name, value in own.items()}
+        assert [epoch["loss"] for epoch in repeat["history"]] == [0.5 + repeat["seed"]]
     timings = read_json(paths.run / "timings.json")
     assert timings.pop("repeats_seconds") >= 0
     assert timings == {"train_seconds": 3.5, "frozen_seconds": 1.5, "unfrozen_seconds": 2.0}
     assert record.timings.keys() == timings.keys() | {"repeats_seconds"}
+
+
+def test_a_repeat_that_is_not_trained_by_epochs_has_none(root: Path) -> None:
+    paths = write(root, FakeFit(history=None), params(repeats=2))
+    assert [repeat["history"] for repeat in read_journal(paths.run / "journal.jsonl").repeats] == [[]]
+
+
+def test_the_system_is_sampled_meanwhile(root: Path) -> None:
+    paths = write(root, FakeFit(), params())
+    (sample,) = read_journal(paths.run / "journal.jsonl").system
+    assert sample["metrics"]["system/process_memory_megabytes"] > 0
+
+
+def test_every_kind_of_model_records_the_values_that_all_share_under_the_same_names() -> None:
+    from graft.stages import baseline, finetune, svm
+
+    settings = params(repeats=2, class_weights="balanced")
+    shared = settings.train.model_dump(mode="json")
+    network = baseline._identity(settings, "cnn", "k").params
+    assert network["train"] == shared | settings.baselines["cnn"].train.model_dump(mode="json")
+    for stage in (finetune, svm):
+        assert stage._identity(settings, "vgg16", "k").params["train"] == shared
+        assert {"seed", "data", "augment"} <= stage._identity(settings, "vgg16", "k").params.keys() & network.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "live", "followed"), [("finetune", True, 1), ("svm", True, 0), ("baseline", False, 0)]
+)
+def test_mlflow_follows_networks_where_the_params_say_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str, live: bool, followed: int
+) -> None:
+    seen: list[tuple[Path, str]] = []
+
+    @contextmanager
+    def follow(work: Path, experiment: str) -> Iterator[None]:
+        assert not read_journal(work / "journal.jsonl").epochs
+        seen.append((work, experiment))
+        yield
+
+    monkeypatch.setattr(publisher_process, "published_live", follow)
+    identity = RunIdentity("k1", "vgg16", kind, "vgg16", f"{kind}@vgg16", {"seed": 1})
+    with identity.recorded(Tracking(experiment="photos", registered_model="photos", live=live)):
+        assert seen == [(work_folder("k1"), "photos")] * followed
 
 
 def test_the_largest_seed_goes_round(root: Path) -> None:

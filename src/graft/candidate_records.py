@@ -1,12 +1,12 @@
-"""One candidate of a grid as the journal records it, checked."""
+"""One candidate of a grid, and one repeated training, as the journal records them, checked."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from graft.storage import ArtifactError
 
@@ -25,19 +25,29 @@ class _Epoch(_Record):
     learning_rate: float
 
 
+def _ascending(history: list[_Epoch]) -> list[_Epoch]:
+    for before, after in itertools.pairwise(history):
+        if after.epoch <= before.epoch:
+            raise ValueError(f"epochs must ascend, received {after.epoch} after {before.epoch}")
+    return history
+
+
+_History = Annotated[list[_Epoch], AfterValidator(_ascending)]
+
+
 class _Candidate(_Record):
     name: str = Field(min_length=1)
     phase: str
     params: dict[str, Any]
-    history: list[_Epoch]
+    history: _History
     chosen: bool
 
-    @model_validator(mode="after")
-    def _epochs_ascend(self) -> _Candidate:
-        for before, after in itertools.pairwise(self.history):
-            if after.epoch <= before.epoch:
-                raise ValueError(f"epochs must ascend, received {after.epoch} after {before.epoch}")
-        return self
+
+class _Repeat(_Record):
+    name: str = Field(min_length=1)
+    seed: int = Field(ge=0)
+    history: _History
+    metrics: dict[str, float]
 
 
 def checked_candidate(record: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -51,10 +61,28 @@ def checked_candidate(record: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         ArtifactError: a key is missing or unknown, or a value of a wrong type or not finite; the message names it.
     """
+    return _checked(_Candidate, record, where)
+
+
+def checked_repeat(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The record, where it is one of a repeated training.
+
+    Args:
+        record: name, seed, history (as of a candidate; empty for models that are not trained by epochs) and metrics
+            (numbers by name, of the finished training).
+        where: the record stands; begins the message.
+
+    Raises:
+        ArtifactError: as of checked_candidate.
+    """
+    return _checked(_Repeat, record, where)
+
+
+def _checked(kind: type[_Candidate | _Repeat], record: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(record, Mapping):
-        raise ArtifactError(f"{where}: expected {', '.join(_Candidate.model_fields)}, received {str(record)[:80]!r}")
+        raise ArtifactError(f"{where}: expected {', '.join(kind.model_fields)}, received {str(record)[:80]!r}")
     try:
-        return _Candidate.model_validate(dict(record)).model_dump()
+        return kind.model_validate(dict(record)).model_dump()
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
     key = ".".join(map(str, fault["loc"]))

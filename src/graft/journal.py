@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import itertools
 import json
 import math
 import os
 import shutil
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from graft.candidate_records import checked_candidate
+from graft.candidate_records import checked_candidate, checked_repeat
+from graft.journal_records import HEADER_KEYS, SCHEMA, JournalRecord, read_journal
 from graft.origin import code_origin
 from graft.storage import ArtifactError, new_file
 
-SCHEMA = 1
+__all__ = ["Journal", "JournalRecord", "lock_key", "project_root", "read_journal", "run_key", "work_folder"]
+
 FILE_NAME = "journal.jsonl"
-HEADER_KEYS = ("key", "model", "kind", "backbone", "stage", "params")
 
 
 def run_key(stage: str, root: Path) -> str:
@@ -64,11 +64,20 @@ def work_folder(key: str) -> Path:
 
 
 class Journal:
-    """The record of a run while it happens; a line is on the disk before the call that wrote it returns."""
+    """The record of a run while it happens; a line is on the disk before the call that wrote it returns.
+
+    Several threads may write to it.
+    """
 
     def __init__(self, folder: Path, descriptor: int) -> None:
         self._folder, self._descriptor = folder, descriptor
-        self._candidates: set[str] = set()
+        self._names: set[str] = set()
+        self._turn, self._over = threading.Lock(), False
+
+    @property
+    def folder(self) -> Path:
+        """The work folder, in which the journal is FILE_NAME until it is moved."""
+        return self._folder
 
     @classmethod
     def start(cls, folder: Path, header: Mapping[str, Any]) -> Journal:
@@ -98,7 +107,15 @@ class Journal:
             ArtifactError: a metric is not a finite number.
         """
         metrics = _finite(metrics, f"epoch {epoch} ({phase})")
-        self._append({"record": "epoch", "epoch": epoch, "phase": phase, "metrics": metrics})
+        self._append({"record": "epoch", "epoch": epoch, "phase": phase, "metrics": metrics, "time": _now()})
+
+    def system(self, metrics: Mapping[str, float]) -> None:
+        """Record what the machine is doing now.
+
+        Raises:
+            ArtifactError: a metric is not a finite number.
+        """
+        self._append({"record": "system", "metrics": _finite(metrics, "a sample of the system"), "time": _now()})
 
     def candidate(self, record: Mapping[str, Any]) -> None:
         """Record one candidate of a grid, with all of its epochs.
@@ -109,11 +126,18 @@ class Journal:
         Raises:
             ArtifactError: a key is missing or unknown, a value of a wrong type or not finite, or the name is taken.
         """
-        checked = checked_candidate(record, f"candidate {record.get('name')!r}")
-        if checked["name"] in self._candidates:
-            raise ArtifactError(f"names of candidates must differ, received {checked['name']!r} again")
-        self._append({"record": "candidate", "candidate": checked})
-        self._candidates.add(checked["name"])
+        self._named("candidate", checked_candidate(record, f"candidate {record.get('name')!r}"))
+
+    def repeat(self, record: Mapping[str, Any]) -> None:
+        """Record one of the trainings after the first, with all of its epochs.
+
+        Args:
+            record: as in checked_repeat; the name is the run's own, such as repeat-02.
+
+        Raises:
+            ArtifactError: as of candidate.
+        """
+        self._named("repeat", checked_repeat(record, f"repeat {record.get('name')!r}"))
 
     def finish(self, metrics: Mapping[str, float], timings: Mapping[str, float]) -> None:
         """Record the end of the run.
@@ -122,7 +146,7 @@ class Journal:
             ArtifactError: a metric or timing is not a finite number.
         """
         numbers = {"metrics": _finite(metrics, "the end"), "timings": _finite(timings, "the end")}
-        self._append({"record": "end", **numbers, "ended": _now()})
+        self._append({"record": "end", **numbers, "ended": _now()}, last=True)
 
     def move_to(self, destination: Path) -> None:
         """Put the journal among the outputs, whole or not at all, and remove the work folder."""
@@ -130,15 +154,28 @@ class Journal:
             # Through the descriptor: closing a second one of the same file would give up the lock.
             partial.write_bytes(os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0))
         shutil.rmtree(self._folder)
-        os.close(self._descriptor)
+        with self._turn:
+            os.close(self._descriptor)
+            self._over = True
 
-    def _append(self, record: Mapping[str, Any]) -> None:
+    def _named(self, kind: str, checked: dict[str, Any]) -> None:
+        if checked["name"] in self._names:
+            raise ArtifactError(f"names of candidates and repeats must differ, received {checked['name']!r} again")
+        self._append({"record": kind, kind: checked})
+        self._names.add(checked["name"])
+
+    def _append(self, record: Mapping[str, Any], *, last: bool = False) -> None:
+        path = self._folder / FILE_NAME
         try:
             line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
-            raise ArtifactError(f"{self._folder / FILE_NAME}: a record must be JSON: {error}") from None
-        os.write(self._descriptor, line.encode())
-        os.fsync(self._descriptor)
+            raise ArtifactError(f"{path}: a record must be JSON: {error}") from None
+        with self._turn:
+            if self._over:  # its descriptor may be that of another file by now
+                raise ArtifactError(f"{path} is finished, received one more record: {record['record']}")
+            self._over = last
+            os.write(self._descriptor, line.encode())
+            os.fsync(self._descriptor)
 
 
 def _open_alone(path: Path) -> int:
@@ -166,93 +203,3 @@ def _finite(metrics: Mapping[str, float], where: str) -> dict[str, float]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-@dataclass(frozen=True)
-class JournalRecord:
-    """A journal, read.
-
-    Attributes:
-        header: HEADER_KEYS; of when the run started the git `commit` (None outside git), whether the working tree was
-            `dirty` (but for what `dvc repro` rewrites), the DVC `experiment` (or None); `started` (ISO 8601, UTC).
-        epochs: records with epoch (ascending), phase and metrics.
-        candidates: of its grids, as in checked_candidate, in the order in which they were recorded.
-        metrics: of the finished run; empty while it is not.
-        timings: seconds by name; empty while it is not finished.
-        ended: ISO 8601, UTC; empty while it is not finished.
-    """
-
-    header: dict[str, Any]
-    epochs: list[dict[str, Any]]
-    candidates: list[dict[str, Any]]
-    metrics: dict[str, float]
-    timings: dict[str, float]
-    ended: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run came to its end."""
-        return bool(self.ended)
-
-
-def read_journal(path: Path) -> JournalRecord:
-    """Read and check a journal, finished or not; a last line without its end, torn by a crash, is left out.
-
-    Raises:
-        ArtifactError: the file is missing or damaged; the message names the line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} is missing; `dvc repro` makes it") from None
-    records = [_record(line, f"{path}:{number}") for number, line in enumerate(text.split("\n")[:-1], start=1)]
-    kinds = [record["record"] for record in records]
-    has_end = kinds[-1:] == ["end"]
-    if kinds[:1] != ["start"] or not set(kinds[1 : len(kinds) - has_end]) <= {"epoch", "candidate"}:
-        raise ArtifactError(
-            f"{path} must hold one start, then epochs and candidates, then at most one end, received {kinds}"
-        )
-    epochs = {number: record for number, record in enumerate(records, start=1) if record["record"] == "epoch"}
-    for (_, before), (number, after) in itertools.pairwise(epochs.items()):
-        if after["epoch"] <= before["epoch"]:
-            raise ArtifactError(
-                f"{path}:{number}: epochs must ascend, received {after['epoch']} after {before['epoch']}"
-            )
-    end: dict[str, Any] = records[-1] if has_end else {"metrics": {}, "timings": {}, "ended": ""}
-    return JournalRecord(
-        header=_without(records[0], "schema"),
-        epochs=[_without(record) for record in epochs.values()],
-        candidates=[record["candidate"] for record in records if record["record"] == "candidate"],
-        metrics=end["metrics"],
-        timings=end["timings"],
-        ended=end["ended"],
-    )
-
-
-_FIELDS = {
-    "start": {"schema", *HEADER_KEYS, "commit", "dirty", "experiment", "started"},
-    "epoch": {"epoch", "phase", "metrics"},
-    "candidate": {"candidate"},
-    "end": {"metrics", "timings", "ended"},
-}
-
-
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-        expected = _FIELDS[record["record"]]
-    except (ValueError, TypeError, KeyError):
-        raise ArtifactError(
-            f"{where} is damaged: expected a start, epoch, candidate or end record, received {line[:80]!r}"
-        ) from None
-    if set(record) - {"record"} != expected:
-        raise ArtifactError(f"{where} is damaged: expected {sorted(expected)}, received {sorted(record)}")
-    if record["record"] == "start" and record["schema"] != SCHEMA:
-        raise ArtifactError(f"{where}: journals of schema {SCHEMA} can be read, received {record['schema']!r}")
-    if record["record"] == "candidate":
-        record["candidate"] = checked_candidate(record["candidate"], f"{where} is damaged")
-    return record
-
-
-def _without(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in {"record", *names}}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,14 +19,25 @@ import mlflow
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import make_url
 
 from graft.errors import GraftError
 
-FIRST_TIMEOUT = 5  # seconds to wait for a server's first answer
+FIRST_ANSWER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds, and once
+REFUSALS = {
+    "UNAUTHENTICATED": "asks for another login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "PERMISSION_DENIED": "lets this user not change the experiment or model that `tracking` in params.yaml names; "
+    "choose other names, or ask its administrator",
+}
 
 
 class UnreachableError(GraftError):
     """The tracking server does not answer."""
+
+
+class RefusedError(GraftError):
+    """The tracking server knows who asks, or does not, and says no."""
 
 
 def default_tracking_uri(root: Path) -> str:
@@ -33,9 +45,9 @@ def default_tracking_uri(root: Path) -> str:
     return f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 
-def shown(uri: str) -> str:
-    """The address without a password."""
-    return re.sub(r"^(https?://)[^/@]*@", r"\1", uri)
+def shown(text: str) -> str:
+    """An address, or a message with some, without passwords."""
+    return re.sub(r"(\w://)[^/@\s]*@", r"\1", text)
 
 
 @contextmanager
@@ -44,31 +56,70 @@ def reachable(uri: str) -> Iterator[None]:
 
     Raises:
         UnreachableError: it did not answer a call inside the block.
+        RefusedError: it wants another login, or the user may not do this.
     """
     silence = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        absent = getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE"  # a proxy answers for it
+        code = getattr(error, "error_code", None)
+        absent = code == "TEMPORARILY_UNAVAILABLE"  # a proxy answers for it
         if absent or any(isinstance(cause, silence) for cause in (error, error.__cause__, error.__context__)):
             raise UnreachableError(f"no answer from MLflow at {shown(uri)}") from error
+        if code in REFUSALS:
+            raise RefusedError(f"MLflow at {shown(uri)} {REFUSALS[code]}") from error
         raise
+
+
+def create_database(uri: str) -> None:
+    """Make the SQLite file of an address where it is missing: whole or not at all, whatever ends this process.
+
+    MLflow takes some fifty steps for it, and can neither go on nor begin anew where it was stopped between two.
+    """
+    path = Path(database) if uri.startswith("sqlite:///") and (database := make_url(uri).database) else None
+    if path is None or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")  # which git ignores as it does the database
+    with partial.open("ab") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if path.exists():  # another process had its turn before
+            partial.unlink(missing_ok=True)
+            return
+        turn.truncate(0)
+        SqlAlchemyStore(f"sqlite:///{partial}", str(path.parent / "mlartifacts")).engine.dispose()
+        partial.rename(path)
 
 
 def connect(uri: str, name: str, root: Path) -> tuple[MlflowClient, str]:
     """A client, and the id of the experiment, made where it is missing."""
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
+    create_database(uri)
     mlflow.set_tracking_uri(uri)
     client = MlflowClient(uri)
-    patience = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(FIRST_TIMEOUT))
-    try:
+    with _environment(FIRST_ANSWER):  # a large model takes longer to upload
         experiment = client.get_experiment_by_name(name)
-    finally:
-        if patience is None:  # a large model takes longer to upload
-            del os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
     if experiment is not None:
         return client, experiment.experiment_id
     artifacts = str(root.resolve() / "mlartifacts") if uri == default_tracking_uri(root) else None
-    return client, client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    try:
+        return client, client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client, client.get_experiment_by_name(name).experiment_id  # another machine was faster
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +20,7 @@ from graft.storage import new_folder, write_json, write_table
 
 if TYPE_CHECKING:
     from graft.journal import Journal
+    from graft.operation_sections import Tracking
     from graft.params import Params
     from graft.trials import Publish
 
@@ -45,11 +47,16 @@ class RunIdentity:
     stage: str
     params: dict[str, Any]
 
-    def start_journal(self) -> Journal:
-        """Begin the run's journal in its work folder."""
+    @contextmanager
+    def recorded(self, tracking: Tracking) -> Iterator[Journal]:
+        """The run's journal, begun in its work folder; where asked for, MLflow follows a network's meanwhile."""
         from graft.journal import Journal, work_folder
+        from graft.publisher_process import published_live
 
-        return Journal.start(work_folder(self.key), asdict(self))
+        journal = Journal.start(work_folder(self.key), asdict(self))
+        followed = tracking.live and self.kind != "svm"  # which has no epochs
+        with published_live(journal.folder, tracking.experiment) if followed else nullcontext():
+            yield journal
 
 
 @dataclass(frozen=True)
@@ -134,13 +141,21 @@ def train_and_write(fit: Fit, paths: RunPaths, identity: RunIdentity, *, manifes
         manifest: of the images.
         params: the seed, `train`, and how an image becomes the model's input.
     """
-    journal = identity.start_journal()
-    training, predictions, calibration = _train_first(fit, journal, paths.model, manifest, params)
-    started = time.perf_counter()
-    repeats = _repeats(fit, manifest, params)
-    timings = _timings(training, time.perf_counter() - started if repeats else None)
-    metrics = {f"val_{name}": value for name, value in classification_metrics(*predictions.split("validation")).items()}
-    metrics |= {"temperature": calibration.temperature}
+    with identity.recorded(params.tracking) as journal:
+        _train_and_write(fit, journal, paths, identity, manifest, params)
+
+
+def _train_and_write(
+    fit: Fit, journal: Journal, paths: RunPaths, identity: RunIdentity, manifest: Manifest, params: Params
+) -> None:
+    from graft.system_metrics import sampled
+
+    with sampled(journal):
+        training, predictions, calibration = _train_first(fit, journal, paths.model, manifest, params)
+        started = time.perf_counter()
+        repeats = _repeats(fit, journal, manifest, params)
+        timings = _timings(training, time.perf_counter() - started if repeats else None)
+    metrics = _validation_metrics(predictions) | {"temperature": calibration.temperature}
     if training.history is not None and paths.history is not None:
         write_table(paths.history, pd.DataFrame(training.history))
     write_json(paths.metrics, metrics)
@@ -154,6 +169,10 @@ def train_and_write(fit: Fit, paths: RunPaths, identity: RunIdentity, *, manifes
         journal.move_to(folder / "journal.jsonl")
     epochs = "" if training.history is None else f"{len(training.history)} epochs, "
     print(f"{identity.kind} {identity.model}: {epochs}validation accuracy {metrics['val_accuracy']:.1%}")
+
+
+def _validation_metrics(predictions: Predictions) -> dict[str, float]:
+    return {f"val_{name}": value for name, value in classification_metrics(*predictions.split("validation")).items()}
 
 
 def _write_tables(
@@ -183,21 +202,24 @@ def _train_first(
     return training, predictions, calibration
 
 
-def _repeats(fit: Fit, manifest: Manifest, params: Params) -> list[Predictions]:
+def _repeats(fit: Fit, journal: Journal, manifest: Manifest, params: Params) -> list[Predictions]:
     """The predictions of the further trainings, each at its own temperature."""
     found = []
     for number in range(1, params.train.repeats):
         gc.collect()  # the model before is a cycle of references
         seed = (params.seed + number * SEED_STRIDE) % 2**32
-        raw = held_out_predictions(manifest, fit(seed, _tell_nobody)[0].probabilities)
+        training = fit(seed, _tell_nobody)[0]  # how to save it would keep the model in memory
+        raw = held_out_predictions(manifest, training.probabilities)
         found.append(calibrated(raw, params.train.abstain_accuracy)[0])
-        accuracy = classification_metrics(*found[-1].split("validation"))["accuracy"]
+        metrics, history = _validation_metrics(found[-1]), list(training.history or ())
+        journal.repeat({"name": f"repeat-{number + 1:02d}", "seed": seed, "history": history, "metrics": metrics})
+        accuracy = metrics["val_accuracy"]
         print(f"training {number + 1} of {params.train.repeats}: seed {seed}, validation accuracy {accuracy:.1%}")
     return found
 
 
 def _tell_nobody(epoch: int, phase: str, metrics: dict[str, float]) -> None:
-    """The journal follows the training whose model is kept."""
+    """The curves of the run are those of the training whose model is kept."""
 
 
 def _timings(training: Training, repeats: float | None) -> dict[str, float]:

@@ -36,14 +36,16 @@ def run(params: Params, name: str, *, prepared: Path, augmented: Path, paths: Ru
 
 
 def _identity(params: Params, name: str, key: str) -> RunIdentity:
-    shared = params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
+    recorded = params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED)
+    own = params.baselines[name].model_dump(mode="json")
+    own["train"] = recorded["train"] | own["train"]  # of every model, and of this one
     return RunIdentity(
         key=key,
         model=name,
         kind="baseline",
         backbone=None,
         stage=stage_name("baseline", name),
-        params=shared | params.baselines[name].model_dump(mode="json"),
+        params=recorded | own,
     )
 
 
