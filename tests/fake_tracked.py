@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from graft.artifacts import Manifest, write_manifest
+from graft.artifacts import Manifest, Predictions, write_manifest, write_predictions
+from graft.calibration import Calibration, write_calibration
 from graft.journal import Journal, lock_key
 from graft.operation_sections import Tracking
 from graft.params import Params
@@ -31,8 +32,13 @@ def train(
     *,
     epochs: dict[str, int] | None = None,
     candidates: Sequence[dict[str, Any]] = (),
+    repeats: Sequence[dict[str, Any]] = (),
+    before_end: Callable[[Path], object] | None = None,
 ) -> None:
-    """What a training stage and compare leave of one model; called again, it is another training."""
+    """What a training stage and compare leave of one model; called again, it is another training.
+
+    before_end, if any, is called with the journal's file when all but the end is in it.
+    """
     kind = params.models()[name]
     backbone = None if kind == "baseline" else name.removesuffix("-svm")
     stage = f"{kind}@{backbone or name}"
@@ -44,10 +50,12 @@ def train(
         "cmd": f"python -m graft.stages.{kind} {name}",
         "deps": [{"path": "data/prepared", "md5": MD5}, {"path": "src/graft/images.py", "md5": "1" * 32}],
         "params": {"params.yaml": {"seed": params.seed, "own": own}},
+        "outs": [{"path": f"models/{name}", "md5": "2" * 32}, {"path": f"reports/runs/{name}", "md5": "3" * 32}],
     }
     _lock(root, stage, entry)
     header = {"key": lock_key(entry), "model": name, "kind": kind, "backbone": backbone, "stage": stage}
     journal = Journal.start(root / ".work" / name, {**header, "params": {"seed": params.seed, **own}})
+    journal.system({"system/cpu_utilization_percentage": 50.0, "system/process_memory_megabytes": 300.5})
     number = 0
     for phase, count in (epochs if epochs is not None else _phases(kind)).items():
         for _ in range(count):
@@ -55,8 +63,13 @@ def train(
             journal.epoch(number, phase, {"loss": 2 / number, "val_loss": 2.1 / number, "val_accuracy": 1 - 1 / number})
     for candidate in candidates:
         journal.candidate(candidate)
+    for repeat in repeats:
+        journal.repeat(repeat)
+    if before_end:
+        before_end(root / ".work" / name / "journal.jsonl")
     journal.finish({"val_accuracy": 0.75}, {"train_seconds": 1.5})
     journal.move_to(root / "reports" / "runs" / name / "journal.jsonl")
+    write_predictions(root / "reports" / "runs" / name / "predictions.parquet", _predictions(name))
     if candidates:
         rows = pd.DataFrame([{"name": candidate["name"]} for candidate in candidates])
         write_table(root / "reports" / "runs" / name / "candidates.csv", rows)
@@ -65,6 +78,7 @@ def train(
         (root / "models" / "source" / name.removesuffix("-svm")).mkdir(parents=True, exist_ok=True)
         (root / "models" / "source" / name.removesuffix("-svm") / "card.json").write_text("{}")
     write_json(root / "models" / name / "classes.json", list(CLASSES))
+    write_calibration(root / "models" / name, Calibration(1.0, None, 0.99))
     write_json(root / "models" / name / "input.json", {"image_size": 8, "resize": "stretch"})
     for figure in ("confusion", "curves"):
         path = root / "reports" / "figures" / name / f"{figure}.svg"
@@ -93,6 +107,20 @@ def _epoch(number: int, epoch: int, phase: str) -> dict[str, Any]:
     return {"epoch": epoch, "phase": phase, **losses, **accuracies, "learning_rate": 0.5**number}
 
 
+def repeat(number: int, epochs: int = 3) -> dict[str, Any]:
+    """One of the trainings after the first, which is number 1."""
+    history = [_epoch(number, epoch, "frozen") for epoch in range(1, epochs + 1)]
+    final = {"val_accuracy": 0.7 + number / 100, "val_log_loss": 0.5}
+    return {"name": f"repeat-{number:02}", "seed": 1000 * (number - 1), "history": history, "metrics": final}
+
+
+def _predictions(name: str) -> Predictions:
+    """Of the images of prepare that are not for training; each model is sure of something else."""
+    rows = _rows()[["image_id", "split", "label"]].query("split != 'train'").reset_index(drop=True)
+    probabilities = np.random.default_rng(len(name)).dirichlet(np.ones(len(CLASSES)), len(rows))
+    return Predictions(rows, probabilities, CLASSES)
+
+
 def _phases(kind: str) -> dict[str, int]:
     return {"baseline": {"train": 3}, "finetune": {"frozen": 2, "unfrozen": 3}, "svm": {}}[kind]
 
@@ -115,13 +143,21 @@ def compare(root: Path, params: Params, champion: str, *, low: float = 0.6) -> N
         for number, (name, kind) in enumerate(params.models().items())
     ]
     write_json(root / "reports" / "leaderboard.json", rows)
+    (root / "reports" / "index.html").write_text(f"<!doctype html><title>{champion} {low}</title>")
 
 
 def prepare(root: Path) -> None:
-    """A prepared data set's list of images."""
-    ids = [f"i{number}" for number in range(12)]
-    rows = pd.DataFrame({"image_id": ids, "label": np.tile(CLASSES, 4), "split": ["train"] * 9 + ["test"] * 3})
-    write_manifest(root / "data" / "prepared", Manifest(rows.assign(group=ids, source=ids, width=8, height=8), CLASSES))
+    """A prepared data set's list of images, and what there is to know of them."""
+    rows = _rows()
+    group = rows["image_id"]
+    manifest = Manifest(rows.assign(group=group, source=group, width=8, height=8), CLASSES)
+    write_manifest(root / "data" / "prepared", manifest)
+    write_table(root / "reports" / "data" / "counts.csv", rows.groupby("label", as_index=False).size())
+
+
+def _rows() -> pd.DataFrame:
+    ids, splits = [f"i{number}" for number in range(12)], ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
+    return pd.DataFrame({"image_id": ids, "label": np.tile(CLASSES, 4), "split": splits})
 
 
 def project(root: Path, params: Params, **changes: Any) -> Project:
@@ -146,6 +182,7 @@ def trained(root: Path, params: Params) -> list[TrainedModel]:
         models=root / "models",
         leaderboard=root / "reports" / "leaderboard.json",
         figures=root / "reports" / "figures",
+        report=root / "reports" / "index.html",
         lock=root / "dvc.lock",
     )
 

@@ -1,12 +1,12 @@
+import json
 import shutil
-from contextlib import contextmanager
 
 import fake_mlflow
 import fake_tracked as fake
 import pytest
 from fake_runs import fake_params
 
-from graft import tracking
+from graft import run_parts
 from graft.tracking import publish
 
 # isort: split
@@ -33,14 +33,14 @@ def root(tmp_path, migrated, params, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(tracking, "_log_model", fake_mlflow.log_light_model)
+    monkeypatch.setattr(run_parts, "log_model", fake_mlflow.log_light_model)
     fake.finished_project(tmp_path, params, "vgg16")
     fake.train(tmp_path, params, "vgg16", candidates=GRID)
     return tmp_path
 
 
 def track(root, params, **changes):
-    return publish(fake.trained(root, params), fake.TRACKING, fake.project(root, params, **changes))
+    return publish(fake.trained(root, params), params, fake.project(root, params, **changes))
 
 
 def models(root, state="current"):
@@ -58,9 +58,9 @@ def children(parent):
     return by_name
 
 
-def ids(root):
+def ids(root, state="current"):
     """Of all candidates of the current vgg16."""
-    return {name: run.info.run_id for name, run in children(models(root)["vgg16"]).items()}
+    return {name: run.info.run_id for name, run in children(models(root, state)["vgg16"]).items()}
 
 
 def assert_whole(root, names=None):
@@ -183,34 +183,14 @@ def test_an_experiments_candidates_are_its_own_until_it_is_applied(root, params)
     assert set(ids(root)) == {"head-01", "head-02"}
 
 
-@contextmanager
-def interrupted(call, number):
-    """The so-many-th call of a method of MLflow's client is the last thing that happens inside."""
-    real, calls = getattr(mlflow.MlflowClient, call), []
-
-    def last(*arguments, **named):
-        answer = real(*arguments, **named)
-        calls.append(call)
-        if len(calls) == number:
-            raise KeyboardInterrupt
-        return answer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlflow.MlflowClient, call, last)
-        with pytest.raises(KeyboardInterrupt):
-            yield
-
-
-# cnn's run is created first, then vgg16's, then those of its candidates; a light model takes a call of log_batch.
-@pytest.mark.parametrize(
-    ("call", "number"), [("create_run", 2), ("create_run", 5), ("log_batch", 7), ("set_terminated", 5)]
-)
-def test_what_an_interrupted_call_left_is_replaced_with_its_candidates(root, params, call, number):
-    with interrupted(call, number):
+# cnn's run is created first, then vgg16's, then those of its candidates.
+@pytest.mark.parametrize(("call", "number"), [("create_run", 3), ("create_run", 5), ("set_terminated", 4)])
+def test_what_an_interrupted_call_left_is_completed_with_its_candidates(root, params, call, number):
+    with fake_mlflow.interrupted(call, number):
         track(root, params)
-    left = [run for run in fake_mlflow.all_runs(root) if run.info.status == "RUNNING"]
-    assert "vgg16" in {run.info.run_name for run in left}
-    with interrupted("delete_run", 1):  # the next call, while it clears away
+    left = ids(root, "training")
+    assert left
+    with fake_mlflow.interrupted("create_run", 1):  # the next call, at the first candidate that it adds
         track(root, params)
     track(root, params)
     assert_whole(root)
@@ -222,7 +202,7 @@ def test_an_interrupted_change_of_state_is_ended_by_the_next_call(root, params):
     track(root, params)
     fewer = fake.change(params, backbones={})
     fake.compare(root, fewer, "cnn")
-    with interrupted("log_batch", 3):
+    with fake_mlflow.interrupted("log_batch", 6):
         track(root, fewer)
     states = {run.data.tags["graft.state"] for run in fake_mlflow.all_runs(root)}
     assert states == {"current", "removed"}
@@ -240,3 +220,61 @@ def test_more_points_than_one_call_of_mlflow_takes_are_all_there(root, params):
     curve = fake_mlflow.client(root).get_metric_history(found["head-01"].info.run_id, "epoch/learning_rate")
     assert [point.step for point in curve] == list(range(1, 301))
     assert found["head-02"].data.metrics == {}
+
+
+REPEATS = [fake.repeat(2), fake.repeat(3)]
+
+
+def test_every_repeat_becomes_a_finished_run_nested_under_its_models(root, params):
+    fake.train(root, params, "vgg16", repeats=REPEATS)
+    track(root, params)
+    parent = models(root)["vgg16"]
+    found = children(parent)
+    assert sorted(found) == ["repeat-02", "repeat-03"]
+
+    run = found["repeat-03"]
+    assert run.data.params == {"seed": "2000"}
+    assert {name: run.data.metrics[name] for name in ("val_accuracy", "val_log_loss")} == {
+        **{"val_accuracy": 0.73, "val_log_loss": 0.5}
+    }
+    assert (run.data.tags["kind"], run.data.tags["graft.repeat"]) == ("repeat", "repeat-03")
+    assert (run.info.status, run.info.start_time, run.info.end_time) == (
+        *("FINISHED", parent.info.start_time),
+        parent.info.end_time,
+    )
+    for name in ("loss", "val_accuracy"):
+        curve = fake_mlflow.client(root).get_metric_history(run.info.run_id, f"epoch/{name}")
+        assert [(point.step, point.value) for point in curve] == [
+            (record["epoch"], record[name]) for record in REPEATS[1]["history"]
+        ]
+
+
+def test_repeats_of_an_svm_have_no_curves(root, params):
+    fake.train(root, params, "vgg16-svm", repeats=[{**REPEATS[0], "history": []}])
+    track(root, params)
+    (run,) = children(models(root)["vgg16-svm"]).values()
+    assert run.data.metrics == REPEATS[0]["metrics"]
+
+
+def test_the_parent_holds_the_mean_of_the_repeats_and_its_interval(root, params):
+    fake.train(root, params, "vgg16", repeats=REPEATS)
+    path = root / "reports" / "leaderboard.json"
+    names = [f"{split}_accuracy_mean{end}" for split in ("val", "test") for end in ("", "_low", "_high")]
+    mean = {"repeats": 3, **dict(zip(names, (0.74, 0.7, 0.78, 0.73, 0.69, 0.77), strict=True))}
+    path.write_text(json.dumps([row | mean for row in json.loads(path.read_text())]))
+    track(root, params)
+    metrics = models(root)["vgg16"].data.metrics
+    assert {name: metrics[name] for name in mean} == mean
+
+
+def test_repeats_follow_their_model_and_are_added_once(root, params):
+    fake.train(root, params, "vgg16", candidates=GRID, repeats=REPEATS)
+    with fake_mlflow.interrupted("create_run", 7):
+        track(root, params)
+    track(root, params)
+    assert sorted(ids(root)) == ["head-01", "head-02", "head-03", "head-04", "repeat-02", "repeat-03"]
+    fewer = fake.change(params, backbones={})
+    fake.compare(root, fewer, "cnn")
+    track(root, fewer)
+    states = {run.data.tags["graft.state"] for run in children(models(root, "removed")["vgg16"]).values()}
+    assert states == {"removed"}

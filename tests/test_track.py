@@ -16,6 +16,7 @@ PATHS = {
     **{"runs": Path("reports/runs"), "models": Path("models"), "leaderboard": Path("reports/leaderboard.json")},
     **{
         "figures": Path("reports/figures"),
+        "report": Path("reports/index.html"),
         "prepared": Path("data/prepared"),
         "data_report": Path("reports/data"),
         "lock": Path("dvc.lock"),
@@ -42,9 +43,10 @@ def told(monkeypatch):
     """What the stage tells MLflow, which is not there."""
     told = []
 
-    def publish(models, settings, project):
+    def publish(models, params, project):
         told.append((models, project))
-        return Published(2, None if project.detached else "3", "sqlite:///here/mlflow.db")
+        standing = (None, None, "") if project.detached else ("3", "champion", "the first version")
+        return Published(2, *standing, "sqlite:///here/mlflow.db")
 
     monkeypatch.setattr(tracking, "publish", publish)
     return told
@@ -53,7 +55,8 @@ def told(monkeypatch):
 def test_it_tells_of_every_listed_model_and_closes_with_one_line(root, params, told, capsys):
     track.run(params, **PATHS)
     assert capsys.readouterr().out == (
-        "track: 3 runs (2 new) in experiment graft, champion vgg16 is version 3 at sqlite:///here/mlflow.db\n"
+        "track: 3 runs (2 new) in experiment graft at sqlite:///here/mlflow.db, "
+        "champion vgg16 is version 3 (champion)\n"
     )
     ((models, project),) = told
     assert [model.name for model in models] == ["cnn", "vgg16", "vgg16-svm"]
@@ -68,8 +71,19 @@ def test_it_tells_of_every_listed_model_and_closes_with_one_line(root, params, t
         "reports/figures/vgg16/confusion.svg",
         "reports/figures/vgg16/curves.svg",
     ]
+    assert vgg16.report == Path("reports/index.html")
+    assert vgg16.predictions == Path("reports/runs/vgg16/predictions.parquet")
     assert vgg16.inputs == {"data/prepared": fake.MD5}
     assert (project.root, project.detached, project.experiment) == (root, False, None)
+
+
+def test_a_challenger_is_told_of_with_the_reason(root, params, monkeypatch, capsys):
+    def publish(*_):
+        return Published(0, "4", "challenger", "worse by 2.0 points", "sqlite:///here/mlflow.db")
+
+    monkeypatch.setattr(tracking, "publish", publish)
+    track.run(params, **PATHS)
+    assert capsys.readouterr().out.endswith("champion vgg16 is version 4, a challenger: worse by 2.0 points\n")
 
 
 def test_a_server_that_is_down_loses_nothing_and_fails_nothing(root, params, monkeypatch, capsys):
@@ -89,7 +103,15 @@ def test_an_experiment_in_a_copy_of_the_project_is_seen_as_one(root, params, tol
     track.run(params, **PATHS)
     ((_, project),) = told
     assert (project.root, project.detached, project.experiment) == (root.parent, True, "brisk-fox")
-    assert "champion vgg16 not registered from an experiment's copy" in capsys.readouterr().out
+    assert "champion vgg16 not registered from an experiment\n" in capsys.readouterr().out
+
+
+def test_an_experiment_in_the_workspace_is_seen_as_one(root, params, told, monkeypatch, capsys):
+    monkeypatch.setenv("DVC_EXP_NAME", "brisk-fox")
+    track.run(params, **PATHS)
+    ((_, project),) = told
+    assert (project.root, project.detached, project.experiment) == (root, True, "brisk-fox")
+    assert "not registered" in capsys.readouterr().out
 
 
 def test_a_row_removed_from_the_params_is_told_of_no_more(root, params, told):
@@ -118,6 +140,6 @@ def test_the_stage_as_dvc_calls_it_and_again_when_nothing_is_new(root):
         done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
         lines.append(done.stdout.splitlines())
-    rest = f"in experiment graft, champion vgg16 is version 1 at sqlite:///{root}/mlflow.db"
+    rest = f"in experiment graft at sqlite:///{root}/mlflow.db, champion vgg16 is version 1 (champion)"
     assert lines == [[f"track: 3 runs ({new} new) {rest}", "False"] for new in (3, 0)]
     assert sorted(path.name for path in root.iterdir() if path.name.startswith("ml")) == ["mlartifacts", "mlflow.db"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ from graft.storage import ArtifactError, read_json
 
 SEARCHES = ("candidates.csv", "search.csv")  # what a run that searched tells of it: heads and tails, an SVM's C
 # Against the champion. A model that becomes it has none, and a tracking server would keep showing the last ones.
-RELATIVE = ("difference", "difference_low", "difference_high", "p_value", "p_adjusted")
+RELATIVE = ("difference", "difference_low", "difference_high", "p_value", "p_adjusted", "rank", "of")
+MISSING = "graft.missing"  # tag of a run some of whose files were gone when it was told of
+MOST_NAME = 250  # characters that MLflow takes of a tag
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,13 @@ class TrainedModel:
         folder: models/<name>.
         source: models/source/<backbone> where the model is an SVM on that base; else None.
         files: what else is kept of the run, such as its journal.
+        predictions: of the validation and test images, in a file.
         figures: of this model alone.
+        report: of all models, a page; None where there is none.
         inputs: DVC's md5 of its data by path; code is not among them.
+        outputs: the same of what its stage and the comparison wrote.
+        row: of the leaderboard, with its `rank` and the number `of` rows.
+        missing: which of these files and folders, or of the data set, are gone; nothing is told of them.
     """
 
     journal: JournalRecord
@@ -44,8 +51,13 @@ class TrainedModel:
     folder: Path
     source: Path | None
     files: Sequence[Path]
+    predictions: Path
     figures: Sequence[Path]
+    report: Path | None
     inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    row: Mapping[str, Any]
+    missing: Sequence[Path] = ()
 
     @property
     def name(self) -> str:
@@ -68,7 +80,7 @@ class Project:
         data_report: folder with what there is to know of it; may be empty.
         listed: names of the models that the params list.
         experiment: name of the DVC experiment that is running; None outside of one.
-        detached: whether this is a copy, so that what it holds is not the project's own state.
+        detached: whether that is so, or this is a copy: what it holds is not the project's own state.
     """
 
     root: Path
@@ -81,13 +93,14 @@ class Project:
 
 def read_project(params: Params, prepared: Path, data_report: Path) -> Project:
     """The project of the working directory."""
+    experiment = os.environ.get("DVC_EXP_NAME")
     return Project(
         root=project_root(),
         prepared=prepared,
         data_report=data_report,
         listed=tuple(params.models()),
-        experiment=os.environ.get("DVC_EXP_NAME"),
-        detached=project_root() != Path.cwd().resolve(),
+        experiment=experiment,
+        detached=experiment is not None or project_root() != Path.cwd().resolve(),
     )
 
 
@@ -103,7 +116,7 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def read_trained_models(
-    params: Params, *, runs: Path, models: Path, leaderboard: Path, figures: Path, lock: Path
+    params: Params, *, runs: Path, models: Path, leaderboard: Path, figures: Path, report: Path | None, lock: Path
 ) -> list[TrainedModel]:
     """The models that both the params and the leaderboard list, in the params' order.
 
@@ -113,25 +126,31 @@ def read_trained_models(
         models: a folder for each model, and `source` with one for each backbone.
         leaderboard: leaderboard.json.
         figures: holds a folder for each model that has figures.
+        report: the page of all models; not told of where it is None or missing.
         lock: dvc.lock.
 
     Raises:
         ArtifactError: a file is missing or damaged, or a training did not come to its end.
     """
-    rows = {row["model"]: row for row in read_json(leaderboard)}
+    rows = read_json(leaderboard)
+    rows = {row["model"]: row | {"rank": place, "of": len(rows)} for place, row in enumerate(rows, start=1)}
     stages = _locked_stages(lock)
+    page = report if report and report.exists() else None
     return [
-        _read_model(rows[name], runs / name, models, figures / name, stages) for name in params.models() if name in rows
+        _read_model(rows[name], runs / name, models, figures / name, page, stages)
+        for name in params.models()
+        if name in rows
     ]
 
 
 def _read_model(
-    row: Mapping[str, Any], run: Path, models: Path, figures: Path, stages: Mapping[str, Any]
+    row: Mapping[str, Any], run: Path, models: Path, figures: Path, report: Path | None, stages: Mapping[str, Any]
 ) -> TrainedModel:
     journal = read_journal(run / "journal.jsonl")
     if not journal.complete:
         raise ArtifactError(f"{run / 'journal.jsonl'} has no end; `dvc repro` trains {row['model']} again")
     header = journal.header
+    stage, comparison = stages.get(header["stage"], {}), stages.get("compare", {})
     return TrainedModel(
         journal=journal,
         metrics={  # type: no booleans
@@ -141,8 +160,12 @@ def _read_model(
         folder=models / row["model"],
         source=models / "source" / header["backbone"] if header["kind"] == "svm" else None,
         files=[run / "journal.jsonl", *(path for name in SEARCHES if (path := run / name).exists())],
+        predictions=run / "predictions.parquet",
         figures=sorted(figures.glob("*")),
-        inputs=_data_hashes(stages.get(header["stage"], {})),
+        report=report,
+        inputs={path: md5 for path, md5 in _hashes(stage, "deps").items() if not path.endswith(".py")},
+        outputs=_hashes(stages.get("prepare", {}), "outs") | _hashes(stage, "outs") | _hashes(comparison, "outs"),
+        row=row,
     )
 
 
@@ -154,60 +177,29 @@ def _locked_stages(lock: Path) -> Mapping[str, Any]:
     return content["stages"]
 
 
-def _data_hashes(stage: Mapping[str, Any]) -> dict[str, str]:
-    return {dep["path"]: str(dep["md5"]) for dep in stage.get("deps", []) if not dep["path"].endswith(".py")}
+def _hashes(stage: Mapping[str, Any], side: str) -> dict[str, str]:
+    return {entry["path"]: str(entry["md5"]) for entry in stage.get(side, []) if "md5" in entry}
 
 
-def describe(model: TrainedModel) -> dict[str, str]:
-    """What runs are found and told apart by; of the code and the experiment, what was so when the training started."""
-    header = model.journal.header
+def describe_start(header: Mapping[str, Any]) -> dict[str, str]:
+    """What runs are found and told apart by, as far as a journal's header settles it when the training starts."""
     facts = {
         **{name: header[name] for name in ("model", "kind", "backbone", "stage")},
         "git.dirty": None if header["commit"] is None else json.dumps(header["dirty"]),
         "mlflow.source.git.commit": header["commit"],
         "mlflow.source.name": header["stage"],
         "dvc.experiment": header["experiment"],
-        "graft.chosen": ", ".join(one["name"] for one in model.journal.candidates if one["chosen"]) or None,
-        **{f"dvc.md5.{path}": md5 for path, md5 in model.inputs.items()},
     }
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def parameters(journal: JournalRecord) -> dict[str, str]:
-    """The params under dotted names, the first epoch of later phases (unfrozen_from_epoch), how many candidates.
-
-    Where a grid stands in place of a value, it is the chosen candidate's; phase 2 has a batch size of its own then.
-    """
-    starts: dict[str, str] = {}
-    for epoch in journal.epochs:
-        starts.setdefault(f"{epoch['phase']}_from_epoch", str(epoch["epoch"]))
-    candidates = {"candidates": str(len(journal.candidates))} if journal.candidates else {}
-    return flat(journal.header["params"]) | dict(list(starts.items())[1:]) | candidates | _chosen(journal)
+def describe(model: TrainedModel) -> dict[str, str]:
+    """What runs are found and told apart by; of the code and the experiment, what was so when the training started."""
+    chosen = ", ".join(one["name"] for one in model.journal.candidates if one["chosen"])
+    hashes = {_tag_name(f"dvc.md5.{path}"): md5 for path, md5 in model.inputs.items()}
+    return describe_start(model.journal.header) | ({"graft.chosen": chosen} if chosen else {}) | hashes
 
 
-def _chosen(journal: JournalRecord) -> dict[str, str]:
-    """The values of the chosen candidates, under the names that a run without a grid has."""
-    names = {"frozen_until": "features.frozen_until", "batch_size": "finetune.unfrozen_batch_size"}
-    values = {
-        names.get(name, f"finetune.{name}"): value
-        for candidate in journal.candidates
-        if candidate["chosen"]
-        for name, value in candidate["params"].items()
-    }
-    return flat(values)
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested values under dotted names: text stays as it is; numbers, lists and the like are written as JSON."""
-    if not isinstance(value, Mapping):
-        return {prefix: value if isinstance(value, str) else json.dumps(value)}
-    leaves: dict[str, str] = {}
-    for name, item in value.items():
-        leaves |= flat(item, f"{prefix}.{name}" if prefix else name)
-    return leaves
-
-
-def digest(paths: Sequence[Path]) -> str:
-    """A hash of the files' names and contents."""
-    hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
-    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+def _tag_name(text: str) -> str:
+    """As MLflow takes it."""
+    return re.sub(r"[^/\w.\- :]", "_", text)[:MOST_NAME]

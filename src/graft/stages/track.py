@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from graft.params import Params, load_params
 from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.trained import read_project, read_trained_models
+
+if TYPE_CHECKING:
+    from graft.tracking import Published
 
 
 def run(
@@ -19,6 +22,7 @@ def run(
     models: Path,
     leaderboard: Path,
     figures: Path,
+    report: Path,
     prepared: Path,
     data_report: Path,
     lock: Path,
@@ -26,18 +30,27 @@ def run(
     """Publish the runs and the champion; where the server is down, say so and leave it to the next call."""
     from graft.tracking import UnreachableError, publish
 
-    trained = read_trained_models(params, runs=runs, models=models, leaderboard=leaderboard, figures=figures, lock=lock)
+    trained = read_trained_models(
+        params, runs=runs, models=models, leaderboard=leaderboard, figures=figures, report=report, lock=lock
+    )
     try:
-        done = publish(trained, params.tracking, read_project(params, prepared, data_report))
+        done = publish(trained, params, read_project(params, prepared, data_report))
     except UnreachableError as error:
         print(f"track: {error}; nothing is lost, run `graft track` when it is back")
         return
     champion = next((model.name for model in trained if model.champion), "none")
-    version = f"is version {done.version}" if done.version else "not registered from an experiment's copy"
     print(
-        f"track: {len(trained)} runs ({done.new} new) in experiment {params.tracking.experiment}, "
-        f"champion {champion} {version} at {done.uri}"
+        f"track: {len(trained)} runs ({done.new} new) in experiment {params.tracking.experiment} at {done.uri}, "
+        f"champion {champion} {_standing(done)}"
     )
+
+
+def _standing(done: Published) -> str:
+    if done.version is None:
+        return "not registered from an experiment"
+    if done.alias == "champion":
+        return f"is version {done.version} (champion)"
+    return f"is version {done.version}, a challenger: {done.reason}"
 
 
 def main(
@@ -45,6 +58,7 @@ def main(
     models: Annotated[Path, typer.Option()],
     leaderboard: Annotated[Path, typer.Option()],
     figures: Annotated[Path, typer.Option()],
+    report: Annotated[Path, typer.Option()],
     prepared: Annotated[Path, typer.Option()],
     data_report: Annotated[Path, typer.Option()],
     lock: Annotated[Path, typer.Option()],
@@ -57,6 +71,7 @@ def main(
         models=models,
         leaderboard=leaderboard,
         figures=figures,
+        report=report,
         prepared=prepared,
         data_report=data_report,
         lock=lock,
