@@ -26,9 +26,12 @@ def sync() -> None:
 def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5000) -> None:
     """Open MLflow's UI on the pipeline's runs."""
     from graft.journal import project_root
-    from graft.tracking import default_tracking_uri
+    from graft.mlflow_server import default_tracking_uri, shown
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project_root())
-    typer.echo(f"MLflow shows {uri} at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    if uri.startswith("http"):
+        typer.echo(f"MLFLOW_TRACKING_URI names a server, which shows the runs itself: open {shown(uri)}")
+        return
+    typer.echo(f"MLflow shows {shown(uri)} at http://127.0.0.1:{port} (Ctrl-C ends it)")
     arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
