@@ -1,17 +1,11 @@
-"""A model's folder to a classifier of image files, and the same as the pyfunc that MLflow logs, loads and serves."""
+"""A model's folder to a classifier of pictures, of either kind of model; pyfunc_model.py serves it."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from types import GenericAlias
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +18,6 @@ if TYPE_CHECKING:
     import keras
 
 BATCH = 64  # images at a time, which bounds the memory of a large request
-DISTRIBUTIONS = (  # what load_classifier imports, directly or through others
-    *("tensorflow", "tensorflow-cpu", "keras", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "scipy"),
-    *("scikit-learn", "skops", "tqdm"),
-)
 
 
 @dataclass(frozen=True)
@@ -60,13 +50,21 @@ class Classifier:
         parts = [self.probabilities(self._batch(files, start)) for start in range(0, len(files), BATCH)]
         return np.concatenate([np.empty((0, len(self.classes))), *parts])
 
-    def pixels(self, content: bytes) -> np.ndarray:
+    def pixels(self, content: bytes, max_pixels: int | None = None) -> np.ndarray:
         """An image file as the model sees it: RGB 0..255 (image_size, image_size, 3).
 
+        Args:
+            content: of the file.
+            max_pixels: a larger picture is refused by its header; None: Pillow's own limit.
+
         Raises:
-            ImageError: the bytes are no picture.
+            ImageError: the bytes are no picture, or one that is refused.
         """
-        return resize(decode(content), self.image_size, self.resize)
+        return self.resized(decode(content, max_pixels=max_pixels))
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """An image of any size, uint8 RGB (height, width, 3), as the model sees it."""
+        return resize(image, self.image_size, self.resize)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (n, classes) of images from `pixels`, (n, image_size, image_size, 3)."""
@@ -137,59 +135,3 @@ def _machine(folder: Path, source: Path) -> Callable[[np.ndarray], np.ndarray]:
 
     machine, extract = load_svm(folder / "svm.skops"), load_extractor(read_json(folder / "base.json"), source)
     return lambda images: machine.predict_proba(extract(images))
-
-
-def requirements() -> list[str]:
-    """What an environment must hold to load a classifier, at the versions installed here."""
-    versions = {}
-    for name in DISTRIBUTIONS:
-        with suppress(metadata.PackageNotFoundError):  # of the two TensorFlows one alone is installed
-            versions[name] = metadata.version(name)
-    return [f"{name}=={version}" for name, version in versions.items()]
-
-
-def _register_with_mlflow() -> None:
-    """Hand MLflow the model whose code this file is."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-    from pydantic import create_model
-
-    fields: dict[str, Any] = {"class": (str, ...), "probabilities": (dict[str, float], ...), "abstain": (bool, ...)}
-    answer = create_model("Answer", **fields)
-
-    class ImageClassifier(mlflow.pyfunc.PythonModel):
-        """Base64-encoded image files in; the class, every class's probability and whether to abstain out."""
-
-        def load_context(self, context: Any) -> None:
-            """Load from the artifacts `model` and, for an SVM, `source`."""
-            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in training; before TensorFlow is imported
-            source = context.artifacts.get("source")
-            self.classifier = load_classifier(Path(context.artifacts["model"]), Path(source) if source else None)
-
-        def predict(
-            self, context: Any, model_input: list[str], params: dict[str, Any] | None = None
-        ) -> list[dict[str, Any]]:
-            """One {class, probabilities, abstain} for each image."""
-            classes = self.classifier.classes
-            try:
-                files = [base64.b64decode(image, validate=True) for image in model_input]
-                probabilities = self.classifier.classify(files)
-            except (binascii.Error, ImageError) as error:
-                raise MlflowException.invalid_parameter_value(f"expected base64-encoded image files: {error}") from None
-            abstains = self.classifier.abstains(probabilities).tolist()
-            return [
-                {
-                    "class": classes[row.argmax()],
-                    "probabilities": dict(zip(classes, row.tolist(), strict=True)),
-                    "abstain": abstain,
-                }
-                for row, abstain in zip(probabilities, abstains, strict=True)
-            ]
-
-        predict.__annotations__["return"] = GenericAlias(list, (answer,))  # from which MLflow makes the signature
-
-    mlflow.models.set_model(ImageClassifier())
-
-
-if __name__ != "graft.serving":  # MLflow runs the file under a name of its own; whoever imports it needs no MLflow
-    _register_with_mlflow()
