@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from peak_memory import growth
 from PIL import Image
 
 from graft import predicting
+from graft.answer_files import FormatError
+from graft.commands import models
+from graft.image_paths import NoFileError
+from graft.operation_sections import Serve
 from graft.params import ParamsError
-from graft.predicting import champion, load_model, predict, to_table
+from graft.predicting import champion, load_model, predict
 from graft.serving import BATCH, Classifier
 from graft.storage import ArtifactError, write_json
 
@@ -32,6 +40,7 @@ def shares(images: np.ndarray) -> np.ndarray:
 
 
 COLOURS = Classifier(("red", "green", "blue"), 8, "stretch", shares, temperature=1.0, abstain_below=0.7)
+LIMITS = Serve(port=5001, max_request_mb=1, max_images=1, max_image_mb=0.001, max_pixels=100)
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_every_file_has_an_answer_or_the_reason_why_not_in_order(files: list[Path]) -> None:
-    red, note, teal, missing = predict(COLOURS, files)
+    red, note, teal, missing = predict(COLOURS, files, LIMITS)
     assert red.predicted is not None
     assert (red.path, red.predicted[0], red.abstains, red.reason) == (files[0], "red", False, "")
     assert teal.predicted is not None
@@ -57,37 +66,92 @@ def test_every_file_has_an_answer_or_the_reason_why_not_in_order(files: list[Pat
 
 def test_rows_stay_with_their_files_over_several_batches(files: list[Path]) -> None:
     many = files * (BATCH // 2)
-    answers = list(predict(COLOURS, many))
+    answers = list(predict(COLOURS, many, LIMITS))
     assert [answer.path for answer in answers] == many
     assert [answer.predicted and answer.predicted[0] for answer in answers] == ["red", None, "green", None] * (
         BATCH // 2
     )
 
 
-def test_the_table_says_abstains_with_the_most_probable_class(files: list[Path]) -> None:
-    lines = to_table(list(predict(COLOURS, files))).replace(f"{files[0].parent}/", "").splitlines()
-    cells = [line.split(maxsplit=2) for line in lines]
-    assert cells[0] == ["path", "class", "probability"]
-    assert cells[1] == ["red.png", "red", "100.0 %"]
-    assert cells[2][:2] == ["note.jpg", "-"]
-    assert cells[2][2].startswith("-  not-an-image: the bytes are none of JPEG, PNG")
-    assert cells[3] == ["teal.png", "abstains", "66.6 %  most probable: green"]
-    assert cells[4][2] == "-  unreadable: No such file or directory"
+def test_what_is_above_a_limit_is_not_read(tmp_path: Path) -> None:
+    small, wide, long = (tmp_path / f"{name}.png" for name in ("small", "wide", "long"))
+    small.write_bytes(png("red"))
+    Image.new("RGB", (101, 1)).save(wide)
+    long.write_bytes(png("red") + bytes(1000))
+    first, *others = predict(COLOURS, [small, wide, long], LIMITS)
+    assert first.reason == ""
+    assert [answer.reason for answer in others] == [
+        "too-large: 101 x 1 px are more than 100 pixels",
+        f"too-large: the file has {long.stat().st_size:,} bytes; serve.max_image_mb allows 0.001 MB",
+    ]
 
 
-def test_records_hold_every_probability_and_are_json(files: list[Path]) -> None:
-    records = json.loads(json.dumps([answer.as_record() for answer in predict(COLOURS, files)]))
-    assert list(records[2]) == ["path", "class", "probability", "abstain", "probabilities"]
-    assert list(records[2]["probabilities"]) == ["red", "green", "blue"]
-    assert sum(records[2]["probabilities"].values()) == pytest.approx(1)
-    assert records[3] == {"path": str(files[3]), "reason": "unreadable: No such file or directory"}
+def test_what_is_no_regular_file_has_a_reason_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    answers = predict(COLOURS, [tmp_path, tmp_path / "pipe.png", tmp_path / "loop.png"], LIMITS)
+    assert [answer.reason for answer in answers] == [
+        *["unreadable: not a regular file"] * 2,
+        "unreadable: Too many levels of symbolic links",
+    ]
+
+
+def test_the_model_sees_batches_of_one_shape(files: list[Path]) -> None:
+    shapes = []
+
+    def apply(images: np.ndarray) -> np.ndarray:
+        shapes.append(images.shape)
+        return shares(images)
+
+    watched = replace(COLOURS, apply=apply)
+    assert len(list(predict(watched, files * 40, LIMITS))) == 160  # half of them are no pictures
+    assert set(shapes) == {(BATCH, 8, 8, 3)}
+    shapes.clear()
+    assert len(list(predict(watched, files, LIMITS))) == 4
+    assert shapes == [(4, 8, 8, 3)]  # a few images do not cost the time of a whole batch
+
+
+def test_paths_are_taken_as_they_are_needed(files: list[Path]) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield files[0]
+
+    answers = predict(COLOURS, endless(), LIMITS)
+    for _ in range(3 * BATCH):
+        next(answers)
+    answers.close()
+    assert taken <= (3 + predicting.AHEAD) * BATCH
+
+
+MEMORY = """
+import numpy as np
+from pathlib import Path
+from test_predicting import COLOURS, LIMITS
+from graft.predicting import predict
+from dataclasses import replace
+large = replace(COLOURS, image_size=128, apply=lambda images: np.ones((len(images), 3)) / 3)
+def run(count):
+    return sum(1 for _ in predict(large, (Path({path!r}) for _ in range(count)), LIMITS))
+run(500)
+before = peak()
+assert run({count}) == {count}
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_images(files: list[Path]) -> None:
+    grown, _ = growth(MEMORY.format(path=str(files[0]), count=4_000))
+    assert grown < 20_000  # KiB; the pixels of all would take 192,000
 
 
 def test_a_model_without_a_threshold_abstains_always_and_says_so(files: list[Path]) -> None:
     never = replace(COLOURS, abstain_below=None)
-    assert next(iter(predict(never, files))).abstains
+    assert next(iter(predict(never, files, LIMITS))).abstains
     assert predicting.rule("cnn", never).startswith("cnn abstains always: of no confidence")
-    assert not next(iter(predict(replace(COLOURS, abstain_below=0.0), files[2:3]))).abstains
+    assert not next(iter(predict(replace(COLOURS, abstain_below=0.0), files[2:3], LIMITS))).abstains
     assert predicting.rule("cnn", COLOURS) == "cnn abstains below 70.0 % of probability"
 
 
@@ -112,25 +176,42 @@ def graft(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_the_command_without_a_leaderboard_is_one_message(tmp_path: Path) -> None:
-    done = graft(tmp_path, "a.png")
-    assert done.returncode == 1
-    assert done.stderr.strip() == "graft: reports/leaderboard.json is missing; `dvc repro` makes it"
+def test_the_command_without_a_leaderboard_is_one_message(files: list[Path]) -> None:
+    done = graft(files[0].parent, "red.png")
+    assert (done.returncode, done.stderr) == (1, "graft: reports/leaderboard.json is missing; `dvc repro` makes it\n")
+
+
+def test_names_and_formats_are_checked_before_a_model_is_loaded(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files[0].parent)
+    with pytest.raises(NoFileError, match=r"^a.png does not exist; \*.webp matches no file$"):
+        models.predict(["a.png", "*.webp", "red.png"])
+    with pytest.raises(FormatError, match=r"^the name of the file of answers must end with .txt, .csv, .json"):
+        models.predict(["red.png"], out=Path("answers.xlsx"))
 
 
 @pytest.mark.slow
 def test_the_command_answers_with_the_champion_and_returns_one_for_a_bad_file(files: list[Path]) -> None:
-    from test_serving import save_network, write_facts
+    from tiny_models import save_network, write_facts
 
     root = files[0].parent
-    save_network(write_facts(root / "models" / "cnn", abstain_below=None))
+    save_network(write_facts(root / "models" / "cnn"))
     write_json(root / "reports" / "leaderboard.json", [{"model": "cnn", "champion": True}])
+    shutil.copy(Path(__file__).parents[1] / "params.yaml", root)
     done = graft(root, "red.png", "note.jpg", "--abstain-below", "0")
     assert done.returncode == 1, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["path", "red.png", "note.jpg"]
-    assert done.stderr.splitlines()[-1] == "cnn abstains below 0.0 % of probability"  # after TensorFlow's own messages
+    assert done.stderr.splitlines()[-2:] == [  # after TensorFlow's own messages
+        "cnn abstains below 0.0 % of probability",
+        "2 images, 1 could not be read",
+    ]
     done = graft(root, "red.png", "--json")
     assert done.returncode == 0, done.stderr
     (record,) = json.loads(done.stdout)
-    assert record["abstain"]
     assert list(record["probabilities"]) == ["0", "1", "2"]
+    done = graft(root, "*.png", "--out", "answers.csv")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert [row.split(",")[0] for row in (root / "answers.csv").read_text().splitlines()] == [
+        *("path", "red.png", "teal.png")
+    ]

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
+import joblib
 import numpy as np
 
 from graft import runtime
 from graft.images import ImageError
+from graft.operation_sections import Serve
 from graft.params import ParamsError
 from graft.serving import BATCH, Classifier, load_classifier
 from graft.storage import ArtifactError, read_json
+
+AHEAD = 2  # batches that are read and decoded before the model needs them
+
+Read = tuple[np.ndarray | None, str]  # a file's pixels, or None and why there are none
 
 
 @dataclass(frozen=True)
@@ -36,14 +46,6 @@ class Answer:
     def predicted(self) -> tuple[str, float] | None:
         """The most probable class, the first of equals, and its probability."""
         return max(self.probabilities.items(), key=lambda item: item[1]) if self.probabilities else None
-
-    def as_record(self) -> dict[str, Any]:
-        """JSON-ready, in the terms of the served model."""
-        if self.predicted is None:
-            return {"path": str(self.path), "reason": self.reason}
-        name, probability = self.predicted
-        record = {"path": str(self.path), "class": name, "probability": probability, "abstain": self.abstains}
-        return record | {"probabilities": self.probabilities}
 
 
 def champion(leaderboard: Path) -> str:
@@ -76,50 +78,64 @@ def load_model(name: str, models: Path) -> Classifier:
     return load_classifier(folder, models / "source" / read_json(base)["backbone"] if base.exists() else None)
 
 
-def predict(classifier: Classifier, paths: Sequence[Path]) -> Iterator[Answer]:
-    """One answer for each path, in their order; memory does not grow with their number."""
-    for start in range(0, len(paths), BATCH):
-        read = [(path, *_read(classifier, path)) for path in paths[start : start + BATCH]]
-        images = [image for _, image, _ in read if image is not None]
-        rows = iter(_answer_rows(classifier, images))
-        for path, image, reason in read:
-            if image is None:
-                yield Answer(path, None, reason=reason)
-            else:
-                probabilities, abstains = next(rows)
-                named = dict(zip(classifier.classes, probabilities.tolist(), strict=True))
-                yield Answer(path, named, bool(abstains))
+def predict(classifier: Classifier, paths: Iterable[str | Path], limits: Serve) -> Iterator[Answer]:
+    """One answer for each path, in their order; memory does not grow with their number.
 
+    Files are read and decoded in threads while the model runs. Every batch has the size of the first, since another
+    shape would cost the model another trace; the last is padded.
 
-def _read(classifier: Classifier, path: Path) -> tuple[np.ndarray | None, str]:
-    """The file's pixels, or None and why there are none."""
+    Args:
+        classifier: the model.
+        paths: of files; a file above the limits is not read.
+        limits: max_image_mb and max_pixels count.
+    """
+    waiting, batches = iter(paths), deque[list[tuple[Path, Future[Read]]]]()
+    size = 0
+    pool = ThreadPoolExecutor(joblib.cpu_count())  # of those that this process may use
     try:
-        return classifier.pixels(path.read_bytes()), ""
+        while True:
+            while len(batches) < AHEAD and (chunk := [Path(path) for path in islice(waiting, BATCH)]):
+                batches.append([(path, pool.submit(_read, classifier, path, limits)) for path in chunk])
+            if not batches:
+                return
+            read = [(path, *future.result()) for path, future in batches.popleft()]
+            size = size or len(read)
+            yield from _answers(classifier, read, size)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(classifier: Classifier, path: Path, limits: Serve) -> Read:
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+            return None, "unreadable: not a regular file"
+        if status.st_size > limits.max_image_mb * 10**6:
+            allowed = f"serve.max_image_mb allows {limits.max_image_mb:g} MB"
+            return None, f"too-large: the file has {status.st_size:,} bytes; {allowed}"
+        return classifier.pixels(path.read_bytes(), max_pixels=limits.max_pixels), ""
     except ImageError as error:
         return None, str(error)
     except OSError as error:
         return None, f"unreadable: {error.strerror or error}"
 
 
-def _answer_rows(classifier: Classifier, images: Sequence[np.ndarray]) -> list[tuple[np.ndarray, bool]]:
-    if not images:
-        return []
-    probabilities = classifier.probabilities(np.stack(images))
-    return list(zip(probabilities, classifier.abstains(probabilities), strict=True))
-
-
-def to_table(answers: Sequence[Answer]) -> str:
-    """Path, class or `abstains`, probability, and what else there is to say, in columns for a terminal."""
-    lines = [("path", "class", "probability", "")]
-    for answer in answers:
-        if answer.predicted is None:
-            lines.append((str(answer.path), "-", "-", answer.reason))
-            continue
-        name, probability = answer.predicted
-        said = ("abstains", f"most probable: {name}") if answer.abstains else (name, "")
-        lines.append((str(answer.path), said[0], f"{100 * probability:.1f} %", said[1]))
-    path, label, number, _ = (max(len(line[place]) for line in lines) for place in range(4))
-    return "\n".join(f"{a:<{path}}  {b:<{label}}  {c:>{number}}  {d}".rstrip() for a, b, c, d in lines)
+def _answers(
+    classifier: Classifier, read: Sequence[tuple[Path, np.ndarray | None, str]], size: int
+) -> Iterator[Answer]:
+    """The batch's answers; the model is given `size` images where there are fewer."""
+    images = [image for _, image, _ in read if image is not None]
+    rows: Iterator[tuple[np.ndarray, bool]] = iter(())
+    if images:
+        padded = np.stack(images + images[-1:] * (size - len(images)))
+        probabilities = classifier.probabilities(padded)[: len(images)]
+        rows = zip(probabilities, classifier.abstains(probabilities), strict=True)
+    for path, image, reason in read:
+        if image is None:
+            yield Answer(path, None, reason=reason)
+        else:
+            row, abstains = next(rows)
+            yield Answer(path, dict(zip(classifier.classes, row.tolist(), strict=True)), bool(abstains))
 
 
 def rule(name: str, classifier: Classifier) -> str:
