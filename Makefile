@@ -10,10 +10,15 @@ WEIGHTS ?= imagenet
 FORCE ?=
 BENCH ?=
 IMAGES ?=
+OUT ?=
+FORMAT ?=
+MODEL ?=
+VERSION ?=
+PORT ?=
 BASE ?= main
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan curve cv report predict test check bench ui init clean lock
+.PHONY: help setup repro plan curve cv report predict serve export promote sync ui server test check bench init clean lock
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +51,30 @@ cv: setup ## Cross-validate: run the pipeline once per fold (data.split: kfold) 
 report: setup ## Print what changed against another revision, as Markdown for a pull request: make report [BASE=main]
 	@$(BIN)/graft report --base "$(BASE)"
 
-predict: setup ## Classify image files with the champion: make predict IMAGES="one.jpg two.jpg"
-	@test -n "$(IMAGES)" || { echo 'make predict IMAGES="one.jpg two.jpg": name image files'; exit 2; }
-	@$(BIN)/graft predict $(IMAGES)
+# Not quoted below, so that a shell's patterns work; quote a pattern yourself to let graft find the files: '"photos/**"'.
+predict: setup ## Classify images with the champion: make predict IMAGES="photos one.jpg" [OUT=answers.csv]
+	@test -n "$(IMAGES)" || { echo 'make predict IMAGES="photos one.jpg" [OUT=answers.csv]: name image files or folders'; exit 2; }
+	@$(BIN)/graft predict $(if $(OUT),--out "$(OUT)") $(IMAGES)
+
+serve: setup ## Answer HTTP requests with the registered champion, on this machine alone: make serve [PORT=5001]
+	@$(BIN)/graft serve $(if $(PORT),--port "$(PORT)")
+
+export: setup ## Write a model for another runtime: make export FORMAT=savedmodel|onnx|tflite [MODEL=the champion]
+	@test -n "$(FORMAT)" || { echo "make export FORMAT=savedmodel, onnx or tflite"; exit 2; }
+	@$(BIN)/graft export "$(FORMAT)" $(if $(MODEL),--model "$(MODEL)")
+
+promote: setup ## Make a registered version the champion by hand: make promote VERSION=2
+	@test -n "$(VERSION)" || { echo "make promote VERSION=number: a version of the registered model"; exit 2; }
+	@$(BIN)/graft promote "$(VERSION)"
+
+sync: setup ## Tell the tracking server all that this project knows of its runs, for instance an empty server
+	@$(BIN)/graft sync
+
+ui: setup ## Open the MLflow UI on this machine
+	@$(BIN)/graft ui $(if $(PORT),--port "$(PORT)")
+
+server: setup ## Run MLflow for a team: PostgreSQL, artifacts, logins (docs/server.md)
+	@$(BIN)/graft server $(if $(PORT),--port "$(PORT)")
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
@@ -63,9 +89,6 @@ bench: setup ## Time Graft beside plain Keras, 20 minutes on two cores; others: 
 	$(BIN)/python benchmarks/speed.py $(BENCH)
 	$(if $(BENCH),,$(BIN)/python benchmarks/grid.py --sample 4)
 	$(if $(BENCH),,$(BIN)/python benchmarks/growth.py)
-
-ui: setup ## Open the MLflow UI on this machine
-	$(BIN)/graft ui
 
 init: setup ## Write params.yaml for your images: make init DATA=path [WEIGHTS=imagenet] [FORCE=1]
 	@test -n "$(DATA)" || { echo "make init DATA=path: name a folder with one folder of images per class, a table or an archive"; exit 2; }

@@ -24,13 +24,22 @@ OF_BASELINES = ("baseline", "inspect_baseline", "curve_baseline")
 WITHOUT_TENSORFLOW = ("prepare", "augment", "transferability", "svm", "compare", "track")
 
 # They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py and the sections
-# hold the types of values that DVC tracks itself, journal.py and tracking.py record with the modules under them,
-# preflight.py stops, forecasts.py remembers how long things took.
+# hold the types of values that DVC tracks itself, journal.py, live.py and tracking.py record with the modules under
+# them, preflight.py stops, forecasts.py remembers how long things took.
 OBSERVERS = {
     *{"graft.params", "graft.sections", "graft.comparison_sections", "graft.operation_sections"},
     *{"graft.preflight", "graft.forecasts", "graft.errors"},
-    *{"graft.journal", "graft.candidate_records", "graft.origin"},
-    *{"graft.tracking", "graft.mlflow_server", "graft.nested_runs"},
+    *{"graft.journal", "graft.journal_records", "graft.candidate_records", "graft.origin", "graft.system_metrics"},
+    *{"graft.publisher_process", "graft.live", "graft.live_publisher"},
+    *{"graft.tracking", "graft.mlflow_server", "graft.identified_runs", "graft.run_parts", "graft.nested_runs"},
+    *{"graft.run_archive", "graft.dvc_cache", "graft.run_descriptions"},
+    *{"graft.logged_models", "graft.pyfunc_model", "graft.served_images"},
+    *{"graft.registry", "graft.champion_gate", "graft.version_notes"},
+}
+
+MLFLOW_USERS = {
+    *{"tracking", "mlflow_server", "identified_runs", "run_parts", "nested_runs", "live_publisher", "syncing"},
+    *{"logged_models", "pyfunc_model", "registry", "scoring", "scoring_server"},
 }
 
 
@@ -42,7 +51,10 @@ TESTED_WITH = {
     "embedded": "sources",
     "frozen_bases": "features",
     "image_formats": "images",
+    "journal_records": "journal",
     "operation_sections": "sections",
+    "publisher_process": "live",
+    "run_parameters": "trained",
     "records": "sources",
     "trials": "training",
     "unpacking": "archives",
@@ -149,13 +161,13 @@ def test_stage_starts_without_tensorflow(stage: str) -> None:
     assert not imported & {"keras", "tensorflow"}
 
 
-def test_only_tracking_and_serving_import_mlflow() -> None:
+def test_only_what_publishes_and_serves_imports_mlflow() -> None:
     users = {
         path.stem
         for path in (SOURCE / "graft").rglob("*.py")
         if any(name.split(".")[0] == "mlflow" for name in imports(path))
     }
-    assert users <= {"tracking", "mlflow_server", "nested_runs", "serving"}
+    assert users <= MLFLOW_USERS
 
 
 def test_the_library_imports_neither_stages_nor_pages() -> None:
