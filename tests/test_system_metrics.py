@@ -31,7 +31,7 @@ def record(folder: Path, seconds: float, interval: float) -> JournalRecord:
     return read_journal(folder / "journal.jsonl")
 
 
-def test_there_is_a_sample_at_once_and_one_every_interval(tmp_path: Path) -> None:
+def test_there_is_a_sample_every_interval_and_one_at_the_end(tmp_path: Path) -> None:
     assert len(record(tmp_path / "short", 0.0, 60.0).system) == 1
     samples = record(tmp_path / "long", 0.5, 0.1).system
     assert len(samples) >= 2
@@ -47,6 +47,16 @@ def test_a_sample_says_what_processor_and_memory_do(tmp_path: Path) -> None:
     assert 0 < metrics["system/process_memory_megabytes"] < metrics["system/system_memory_usage_megabytes"] < total
     share = metrics["system/system_memory_usage_megabytes"] / total * 100
     assert metrics["system/system_memory_usage_percentage"] == pytest.approx(share)
+
+
+def test_the_first_sample_counts_the_work_since_the_start(tmp_path: Path) -> None:
+    journal = Journal.start(tmp_path, HEADER)
+    with sampled(journal, 0.3):
+        busy_until = time.monotonic() + 0.8
+        while time.monotonic() < busy_until:
+            pass
+    first = read_journal(tmp_path / "journal.jsonl").system[0]["metrics"]
+    assert first["system/cpu_utilization_percentage"] > 0
 
 
 def test_a_sensor_that_fails_ends_the_samples_and_not_the_training(

@@ -14,13 +14,13 @@ import psutil
 from graft.journal import Journal
 
 INTERVAL = 10.0  # seconds between samples
-FIRST_LOOK = 0.1  # seconds over which the first sample counts the processor's work; later ones count since the last
+FIRST = 1.0  # seconds until the first, which counts the processor's work since the start; later ones since the last
 PATIENCE = 5.0  # seconds for a sample that is being taken when the training ends
 
 
 @contextmanager
 def sampled(journal: Journal, interval: float = INTERVAL) -> Iterator[None]:
-    """Record a sample at once and every so many seconds until the block ends.
+    """Record a sample soon, every so many seconds, and when the block ends.
 
     A sensor that fails ends the samples with a notice, and nothing else.
     """
@@ -36,12 +36,13 @@ def sampled(journal: Journal, interval: float = INTERVAL) -> Iterator[None]:
 
 def _sample(journal: Journal, interval: float, over: threading.Event) -> None:
     try:
-        psutil.cpu_percent(FIRST_LOOK)
+        psutil.cpu_percent()  # counts from here
         graphics = _Graphics()
-        while True:
+        pause, ended = min(FIRST, interval), False
+        while not ended:
+            ended = over.wait(pause)
             journal.system(_machine() | graphics.measured())
-            if over.wait(interval):
-                return
+            pause = interval
     except Exception as error:  # of whatever kind: the training must not end by it
         if not over.is_set():
             print(f"system metrics: no more samples of this training: {error}", flush=True)
