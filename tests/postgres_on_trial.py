@@ -90,9 +90,12 @@ def open_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def started(folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
+def started(
+    folder: Path, environment: Mapping[str, str], port: int | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     """`graft server` with an environment in a folder, answering: its process, address and log; ended with the block."""
-    port, log = free_port(), folder / "server.log"
+    port, log = port or free_port(), folder / "server.log"
+    log.unlink(missing_ok=True)
     with log.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "graft.team_server", "--port", str(port)],

@@ -66,6 +66,19 @@ def test_every_row_of_csv_has_as_many_cells_and_awkward_names_stay_whole() -> No
     assert [row[0] for row in rows[1:]] == ['a,"b".png', r"line\nbreak.png", r"caf\xe9.png"]
 
 
+def test_a_line_break_and_a_backslash_before_an_n_differ() -> None:
+    rows = list(csv.reader(io.StringIO("\n".join(csv_lines(map(sure, ["a\nb.png", r"a\nb.png"]), CLASSES)))))
+    assert [row[0] for row in rows[1:]] == [r"a\nb.png", r"a\\nb.png"]
+    (record,) = json.loads("".join(json_lines([sure(r"a\nb.png")], CLASSES)))
+    assert record["path"] == r"a\\nb.png"
+
+
+def test_no_path_is_a_formula_of_a_spreadsheet() -> None:
+    names = ["=1+1.png", "+a.png", "-b.png", "@c.png", "a=b.png", "/=d.png"]
+    rows = list(csv.reader(io.StringIO("\n".join(csv_lines(map(sure, names), CLASSES)))))
+    assert [row[0] for row in rows[1:]] == ["./=1+1.png", "./+a.png", "./-b.png", "./@c.png", "a=b.png", "/=d.png"]
+
+
 def test_json_is_what_one_dump_of_all_records_would_be() -> None:
     records = [
         {
@@ -106,6 +119,13 @@ def test_the_format_is_what_is_asked_for_or_what_the_file_is_called(
 def test_an_unknown_format_or_two_are_refused(asked: str | None, out: str | None, message: str) -> None:
     with pytest.raises(FormatError, match=message):
         choose_format(asked, out and Path(out))
+
+
+def test_a_folder_is_refused_as_the_file_of_answers(tmp_path: Path) -> None:
+    (tmp_path / "answers.csv").mkdir()
+    for folder in (tmp_path, tmp_path / "answers.csv"):
+        with pytest.raises(FormatError, match=f"^the answers must go to a file, received the folder {folder}$"):
+            choose_format(None, folder)
 
 
 def test_rows_go_to_the_terminal_or_to_a_file_and_are_counted(

@@ -168,6 +168,23 @@ def test_an_unknown_format_is_refused_with_those_there_are(project):
     assert not (project / "exports").exists()
 
 
+@pytest.mark.parametrize("blocked", ["exports", "exports/cnn", "exports/cnn/onnx"])
+def test_a_file_in_place_of_the_folder_is_refused_before_the_work(project, monkeypatch, blocked):
+    (project / blocked).parent.mkdir(parents=True, exist_ok=True)
+    (project / blocked).write_text("mine")
+    monkeypatch.setattr(exporting, "write_network", None)
+    with pytest.raises(ExportError, match="exports/cnn/onnx must be a folder, or not there yet, received"):
+        export("onnx")
+    assert (project / blocked).read_text() == "mine"
+
+
+def test_a_link_in_place_of_the_folder_is_refused_before_the_work(project):
+    (project / "exports" / "cnn").mkdir(parents=True)
+    (project / "exports" / "cnn" / "onnx").symlink_to(project)
+    with pytest.raises(ExportError, match="exports/cnn/onnx must be a folder, or not there yet, received"):
+        export("onnx")
+
+
 def test_an_unknown_model_is_refused_with_those_there_are(project):
     with pytest.raises(ParamsError, match="has no model 'vgg'; it has: cnn"):
         export("onnx", "vgg")

@@ -61,6 +61,15 @@ def test_links_to_folders_are_not_followed_below_a_folder_but_are_when_named(pho
     assert find_files(["link"]) == ["link/3.jpg"]
 
 
+def test_a_pattern_of_all_folders_follows_no_links_that_lead_back(photos: Path) -> None:
+    for name in ("loop", "again"):
+        (photos / "photos" / "b" / name).symlink_to(photos / "photos")
+    assert find_files(["photos/**/*.jpg"]) == ["photos/b/c/3.jpg"]
+    assert find_files([f"{photos}/photos/**/*.jpg"]) == [f"{photos}/photos/b/c/3.jpg"]
+    assert find_files(["photos/**"]) == [f"photos/{name}" for name in ALL]
+    assert find_files(["**/3.jpg"]) == ["photos/b/c/3.jpg"]
+
+
 @pytest.mark.usefixtures("photos")
 def test_the_file_of_answers_is_no_image() -> None:
     assert find_files(["photos/b"], without=Path("photos/b/../b/1.png")) == ["photos/b/c/3.jpg"]

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -399,3 +400,21 @@ def test_a_running_stage_sees_the_key_that_dvc_lock_will_hold(tmp_path, monkeypa
 def test_reading_a_journal_needs_neither_dvc_nor_mlflow():
     code = "import sys, graft.journal; sys.exit(any(name in sys.modules for name in ('dvc', 'mlflow', 'tensorflow')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_full_disk_tears_no_line(tmp_path, monkeypatch):
+    journal, write_bytes = Journal.start(tmp_path, HEADER), os.write
+
+    def full(descriptor, content):
+        if len(content) > 10:
+            return write_bytes(descriptor, content[:10])
+        raise OSError(errno.ENOSPC, "no space left")
+
+    journal.epoch(1, "train", {"loss": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="no space left"):
+                journal.epoch(2, "train", {"loss": 1.0})
+    journal.epoch(2, "train", {"loss": 0.5})
+    assert [epoch["epoch"] for epoch in read_journal(tmp_path / "journal.jsonl").epochs] == [1, 2]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from graft.mlflow_server import (
     default_tracking_uri,
     reachable,
     shown,
+    tracking_uri,
 )
 
 
@@ -31,6 +32,7 @@ def test_an_address_is_shown_without_its_password():
     assert shown("https://me:secret@host/path") == "https://host/path"
     assert shown("sqlite:///a@b.db") == "sqlite:///a@b.db"
     assert shown("postgresql+psycopg2://me:p%40ss@host:5432/db") == "postgresql+psycopg2://host:5432/db"
+    assert shown("http://me:p@ss@host") == "http://host"
     assert shown("no http://me:secret@a, no http://b/c@d") == "no http://a, no http://b/c@d"
 
 
@@ -49,6 +51,42 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path, m
 def test_a_server_that_refuses_is_not_taken_for_one_that_is_down():
     with pytest.raises(MlflowException, match=r"^no$"), reachable("http://somewhere"):
         raise MlflowException("no")
+
+
+@pytest.mark.parametrize("address", ["sqlite:///own/runs.db", "sqlite:///{root}/own/runs.db"])
+def test_a_database_of_ones_own_and_its_artifacts_are_not_in_an_experiments_copy(tmp_path, monkeypatch, address):
+    root, copy = tmp_path / "project", tmp_path / "copy"
+    root.mkdir()
+    copy.mkdir()
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(root=root))
+    uri = tracking_uri(root)
+    client, experiment = connect(uri, "graft", root)
+    assert uri == f"sqlite:///{root}/own/runs.db"
+    assert client.get_experiment(experiment).artifact_location == f"{root}/own/mlartifacts"
+    assert not list(copy.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("file:///somewhere", r"must begin with one of http, .*, received file:///somewhere$"),
+        ("runs", r"must begin with one of http, .*, received runs$"),
+        ("http://me:p/ss@host:5000", r"must be an address such as .*, received something that cannot be read as one$"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_in_one_line(tmp_path, monkeypatch, uri, expected):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://unchanged")
+    with pytest.raises(RefusedError, match=rf"^MLFLOW_TRACKING_URI {expected}"), reachable(uri):
+        connect(uri, "graft", tmp_path)
+
+
+def test_an_experiment_that_a_person_deleted_is_not_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://unchanged")
+    client, experiment = connect(default_tracking_uri(tmp_path), "graft", tmp_path)
+    client.delete_experiment(experiment)
+    with pytest.raises(RefusedError, match=r"has the experiment 'graft' among its deleted ones: restore it there, or"):
+        connect(default_tracking_uri(tmp_path), "graft", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +140,12 @@ root = Path(sys.argv[1]); print(connect(default_tracking_uri(root), "graft-" + s
 """
 
 
+def size(path):
+    with suppress(FileNotFoundError):  # it may be renamed at this moment
+        return path.stat().st_size
+    return 0
+
+
 def connecting(root, name):
     command = [sys.executable, "-c", CONNECT, str(root), name]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -117,7 +161,7 @@ def test_processes_that_need_a_database_at_once_make_one(tmp_path):
 
 def test_a_process_that_is_killed_while_it_makes_the_database_leaves_none_that_is_broken(tmp_path):
     process, partial = connecting(tmp_path, "1"), tmp_path / "mlflow.db.partial"
-    while not (partial.exists() and partial.stat().st_size):
+    while not size(partial):
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()

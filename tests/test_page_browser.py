@@ -1,8 +1,7 @@
 """The page in a browser: what sorting does, and whether it fits, loads nothing and prints."""
 
-import shutil
-
 import pytest
+from browsers import chromium
 from fake_comparison import fake_comparison
 from fake_runs import DIGITS, fake_params, write_data_report
 
@@ -11,7 +10,6 @@ from graft.reporting import figures, leaderboard, page
 pytestmark = pytest.mark.browser
 
 PARAMS = fake_params(4)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +29,8 @@ def address(tmp_path_factory, comparison):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if executable is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture

@@ -167,8 +167,10 @@ def test_the_champion_is_the_leaderboards(tmp_path: Path) -> None:
 def test_an_unknown_model_is_refused_with_those_there_are(tmp_path: Path) -> None:
     write_json(tmp_path / "cnn" / "classes.json", ["a"])
     (tmp_path / "source" / "vgg16").mkdir(parents=True)
-    with pytest.raises(ParamsError, match=r"has no model 'vgg'; it has: cnn; `dvc repro` makes them"):
-        load_model("vgg", tmp_path)
+    write_json(tmp_path.parent / "other" / "classes.json", ["a"])
+    for name in ("vgg", "../other", str(tmp_path / "cnn"), "source", ""):
+        with pytest.raises(ParamsError, match=rf"has no model '{name}'; it has: cnn; `dvc repro` makes them"):
+            load_model(name, tmp_path)
 
 
 def graft(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -189,6 +191,39 @@ def test_names_and_formats_are_checked_before_a_model_is_loaded(
         models.predict(["a.png", "*.webp", "red.png"])
     with pytest.raises(FormatError, match=r"^the name of the file of answers must end with .txt, .csv, .json"):
         models.predict(["red.png"], out=Path("answers.xlsx"))
+
+
+ENDLESS = """
+import sys, time
+from pathlib import Path
+from graft import answer_files, predicting
+from graft.commands import models
+from test_predicting import COLOURS
+def answers(*_):
+    yield predicting.Answer(Path("a.png"), {"red": 1.0})
+    print("working", flush=True)
+    time.sleep(60)
+predicting.load_model = lambda *_: COLOURS
+predicting.predict = answers
+models.predict(["red.png"], model="colours", out=Path("new/answers.csv"))
+"""
+
+
+def test_a_signal_leaves_no_part_of_the_file(files: list[Path]) -> None:
+    root = files[0].parent
+    shutil.copy(Path(__file__).parents[1] / "params.yaml", root)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"working\n"
+    assert len(list((root / "new").iterdir())) == 1
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 128 + 15
+    assert b"Traceback" not in said
+    assert list((root / "new").iterdir()) == []
 
 
 @pytest.mark.slow

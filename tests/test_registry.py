@@ -271,3 +271,13 @@ def test_promoting_a_version_that_does_not_exist_lists_those_there_are(project):
         promote(7, project.params.tracking)
     assert "version 2 of graft is the champion, in place of version 1;" in promote(2, project.params.tracking)
     assert "version 2 of graft is the champion; it stays" in promote(2, project.params.tracking)
+
+
+def test_a_version_asked_for_twice_after_a_lost_answer_is_one(project, monkeypatch):
+    create = MlflowClient.create_model_version
+    monkeypatch.setattr(
+        MlflowClient, "create_model_version", lambda *args, **named: (create(*args, **named), create(*args, **named))[1]
+    )
+    leader = project.train(90)
+    assert project.register(leader).version == project.register(leader).version == "1"
+    assert len(project.client.search_model_versions("name = 'graft'")) == 1

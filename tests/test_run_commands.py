@@ -1,6 +1,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from graft.commands import runs
+from graft.team_settings import LOOPBACK_HOSTS
 
 
 def graft(*arguments, cwd, **environment):
@@ -17,6 +23,19 @@ def test_the_ui_of_a_server_is_the_servers_own(tmp_path):
     assert done.stdout == (
         "MLFLOW_TRACKING_URI names a server, which shows the runs itself: open https://mlflow.example:443\n"
     )
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("", LOOPBACK_HOSTS), ("ui.example.org", "ui.example.org")])
+def test_the_ui_takes_the_hosts_of_this_machine_alone_unless_others_are_named(monkeypatch, chosen, expected):
+    become = []
+    monkeypatch.setattr(os, "execve", lambda *process: become.append(process))
+    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", chosen)
+    runs.ui(5001)
+    ((_, command, environment),) = become
+    assert command[1:6] == ["-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///runs.db"]
+    assert environment == os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": expected}
 
 
 def test_outside_of_a_project_it_is_one_message(tmp_path):

@@ -165,3 +165,24 @@ def test_figures_are_uploaded_again_where_one_has_another_content(complete, serv
     assert after.data.tags["graft.figures"] != run.data.tags["graft.figures"]
     assert after.data.tags["graft.report"] == run.data.tags["graft.report"]
     assert fake_mlflow.artifacts(root, after)["figures/confusion.svg"] == len("<svg>other</svg>")
+
+
+def test_a_corrected_value_is_shown_once_also_where_another_clock_was_ahead(complete, server, vgg16, monkeypatch):
+    run = complete(vgg16)
+    monkeypatch.setattr(run_parts.time, "time", lambda: 0.0)  # long before the training ended
+    corrected = replace(vgg16, metrics={**vgg16.metrics, "val_accuracy": 0.5})
+    for _ in range(2):
+        refresh_run(server[0], server[0].get_run(run.info.run_id), corrected)
+    history = server[0].get_metric_history(run.info.run_id, "val_accuracy")
+    assert [point.value for point in sorted(history, key=lambda point: point.timestamp)] == [0.75, 0.5]
+    assert server[0].get_run(run.info.run_id).data.metrics["val_accuracy"] == 0.5
+
+
+def test_a_figure_drawn_anew_while_its_run_was_interrupted_is_told_as_it_is_now(complete, server, root, vgg16):
+    run = complete(vgg16)
+    server[0].set_tag(run.info.run_id, "graft.complete", "false")
+    path = vgg16.figures[0]
+    path.write_text(path.read_text().replace("vgg16", "61ggv"))  # of the same size
+    complete(vgg16)
+    (kept,) = (path for path in (root / "mlartifacts").rglob(path.name) if run.info.run_id in path.parts)
+    assert "61ggv" in kept.read_text()

@@ -61,6 +61,8 @@ def test_the_server_is_a_fresh_interpreter_with_the_params_limits(
     }
     assert environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert environment["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert environment["MALLOC_MMAP_THRESHOLD_"] == "1000000"
+    assert environment["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] == "86400"
 
 
 def test_the_program_imports_no_other_module_of_the_package() -> None:
@@ -294,13 +296,14 @@ def test_a_busy_port_is_one_line(served_network: ServedModel, project: Project) 
 
 
 @pytest.mark.slow
-def test_a_model_that_is_not_there_is_one_line(project: Project) -> None:
-    command = [sys.executable, "-m", "graft.cli", "serve", "--model", "models:/graft/7", "--port", "0"]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": project.network}
+@pytest.mark.parametrize("uri", ["models:/graft/7", "http://127.0.0.1:9/model", "sftp://127.0.0.1:9/model", "nowhere"])
+def test_a_model_that_is_not_there_is_one_line(project: Project, uri: str) -> None:
+    command = [sys.executable, "-m", "graft.cli", "serve", "--model", uri, "--port", "0"]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": project.network, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     done = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("graft: models:/graft/7 cannot be loaded: ")
+    assert done.stderr.startswith(f"graft: {uri} cannot be loaded: ")
 
 
 @pytest.mark.slow

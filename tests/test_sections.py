@@ -7,6 +7,7 @@ import pytest
 from networks_on_trial import tiny_params
 from pydantic import ValidationError
 
+from graft.operation_sections import Tracking
 from graft.params import ParamsError, load_params
 from graft.sections import Data, Train
 
@@ -54,6 +55,13 @@ def test_only_a_table_with_a_group_column_can_be_split_by_group() -> None:
     assert message in refused(split="group", source="table")
     table = DIGITS["table"] | {"group": "patient"}
     assert Data(**DIGITS | {"split": "group", "source": "table", "table": table}).split == "group"
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "it's", "a" * 257])
+def test_a_registered_model_has_a_name_that_mlflow_takes(name: str) -> None:
+    with pytest.raises(ValidationError, match="registered_model"):
+        Tracking(experiment="graft", registered_model=name, live=False)
+    assert Tracking(experiment="graft", registered_model="Ants & bees", live=False).registered_model == "Ants & bees"
 
 
 def test_class_weights_are_none_or_balanced() -> None:

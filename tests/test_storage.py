@@ -39,6 +39,17 @@ def test_an_interrupted_folder_leaves_the_old_one_and_nothing_under_the_final_na
     assert not (tmp_path / "absent").exists()
 
 
+def test_what_cannot_take_its_final_name_leaves_nothing_behind(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(IsADirectoryError), new_file(tmp_path / "folder") as partial:
+        partial.write_text("new")
+    with pytest.raises(NotADirectoryError), new_folder(tmp_path / "file"):
+        pass
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
 def test_a_restarted_folder_begins_empty(tmp_path):
     with pytest.raises(KilledError):
         fill_half(new_folder, tmp_path / "out")

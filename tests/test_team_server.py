@@ -108,7 +108,8 @@ def test_nobody_gets_in_without_a_login(team, path):
 @pytest.mark.slow
 @needs_postgres
 def test_another_host_and_pages_of_other_sites_are_refused(team):
-    assert status(team.uri, ("admin", PASSWORD), Host="evil.example.org") == 403
+    for host in ("evil.example.org", "10.evil.com", "192.168.evil.com:5000"):  # MLflow alone takes the last two
+        assert status(team.uri, ("admin", PASSWORD), Host=host) == 403
     assert status(f"{team.uri}/health") == 200  # for those who watch over it
 
 
@@ -263,6 +264,53 @@ def test_with_a_database_of_its_own_it_starts_again_with_what_it_had_and_leaves_
             assert process.wait(60) == 1
             assert "server: MLflow ended by itself, with -9; its messages are above" in log.read_text()
             assert not everything & running()
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_artifacts_are_closed_to_the_other_users_of_the_machine(team):
+    modes = [stat.S_IMODE((team.folder / path).stat().st_mode) for path in (".server", ".server/artifacts")]
+    assert modes == [0o711 if os.geteuid() == 0 else 0o700, 0o700]
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_what_a_killed_server_left_is_ended_by_the_next_start_and_a_running_one_is_not():
+    with open_folder() as folder:
+        settings = {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD, "MLFLOW_WORKERS": "1"}
+        port = free_port()
+        with started(folder, settings, port) as (process, _, _):
+            second = again(folder, settings)
+            assert second.returncode == 1
+            expected = f"server: another server runs in {folder}, as process {process.pid}; end it first\n"
+            assert second.stderr == expected
+            left = family(process)
+            assert len(left) >= 2
+            process.kill()
+            process.wait()
+            assert left <= running()
+        with started(folder, settings, port) as (process, uri, log):
+            assert not left & running()
+            assert "of a server that was killed" in log.read_text()
+            assert status(uri, ("admin", PASSWORD)) == 200
+        assert not (folder / ".server" / "mlflow.pid").exists()
+
+
+def again(folder, settings):
+    command = [sys.executable, "-m", "graft.team_server", "--port", str(free_port())]
+    environment = without_mlflow(os.environ) | settings
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_a_process_that_only_has_the_id_of_a_server_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".server").mkdir()
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:  # in the same folder
+        (tmp_path / ".server" / "mlflow.pid").write_text(f"{other.pid} 1\n")
+        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ServerError, match="cannot listen"):
+            server.run("127.0.0.1", taken.getsockname()[1])
+        assert other.poll() is None
+        other.kill()
 
 
 def family(process):

@@ -5,10 +5,19 @@ import stat
 
 import pytest
 import sqlalchemy
+from mlflow.server.security_utils import is_allowed_host_header
 from postgres_on_trial import PASSWORD, needs_postgres, open_folder
 
 from graft.postgres import Cluster
-from graft.team_settings import Backend, ServerError, check_first_start, check_settings, database, server_environment
+from graft.team_settings import (
+    LOOPBACK_HOSTS,
+    Backend,
+    ServerError,
+    check_first_start,
+    check_settings,
+    database,
+    server_environment,
+)
 
 
 def backend(uri, **settings):
@@ -30,7 +39,7 @@ def test_this_machine_alone_needs_no_settings(host):
     [
         ({}, "0.0.0.0", "--host 0.0.0.0 listens beyond this machine: set MLFLOW_SERVER_ALLOWED_HOSTS"),
         ({"MLFLOW_SERVER_ALLOWED_HOSTS": " ,"}, "mlflow.example.org", "set MLFLOW_SERVER_ALLOWED_HOSTS"),
-        ({"MLFLOW_SERVER_ALLOWED_HOSTS": "a.org, *"}, "0.0.0.0", "must name the hosts"),
+        ({"MLFLOW_SERVER_ALLOWED_HOSTS": "a.org, *"}, "0.0.0.0", r"must name the hosts, .* received \*, which"),
         ({"MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true"}, "127.0.0.1", "unset it"),
         ({"GRAFT_DEFAULT_PERMISSION": "WRITE"}, "127.0.0.1", "must be one of READ, USE, .* received 'WRITE'"),
     ],
@@ -38,6 +47,51 @@ def test_this_machine_alone_needs_no_settings(host):
 def test_what_would_leave_the_server_open_is_refused(settings, host, message):
     with pytest.raises(ServerError, match=message):
         check_settings(settings, host)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*:*",
+        "*:5000",
+        "**",
+        "*.*",
+        "*.com",
+        "*.com:443",
+        "?.org",
+        "*example.org",
+        "10.0.*",
+        "a.b.*:*",
+        "*..org",
+        "[*].a",
+    ],
+)
+def test_a_pattern_that_others_hosts_match_is_refused(pattern):
+    with pytest.raises(ServerError, match=f"received {re.escape(pattern)}, which would let web pages of others"):
+        check_settings({"MLFLOW_SERVER_ALLOWED_HOSTS": f"a.org,{pattern}"}, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    ["mlflow", "mlflow:*", "mlflow.example.org:5000", "*.example.org", "*.example.org:*", "[::1]:5000", LOOPBACK_HOSTS],
+)
+def test_names_and_patterns_of_one_domain_are_taken(hosts, tmp_path):
+    check_settings({"MLFLOW_SERVER_ALLOWED_HOSTS": hosts}, "0.0.0.0")
+    settings = {"MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
+    environment = server_environment(settings, backend("postgresql://me@host/db"), tmp_path)
+    assert environment["MLFLOW_SERVER_ALLOWED_HOSTS"] == hosts
+
+
+@pytest.mark.parametrize("hosts", [None, "", " ,"])
+def test_unless_hosts_are_named_only_those_of_this_machine_are_taken_as_mlflow_matches_them(tmp_path, hosts):
+    settings = {} if hosts is None else {"MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
+    environment = server_environment(settings, backend("postgresql://me@host/db"), tmp_path)
+    allowed = environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        assert is_allowed_host_header(allowed, host)
+        assert is_allowed_host_header(allowed, f"{host}:5000")
+    for host in ("10.evil.com", "192.168.evil.com:5000", "localhost.evil.com", "127.0.0.1.evil.com:80", "evil.com"):
+        assert not is_allowed_host_header(allowed, host)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -619,3 +620,26 @@ def test_long_trainings_are_told_over_http_whatever_becomes_of_the_server(root, 
         assert len(found["cnn"].data.params) > 200
     with pytest.raises(UnreachableError):  # it is gone
         track(root, large)
+
+
+def test_a_run_that_was_told_of_without_its_model_gets_it_once_the_project_has_it(root, params):
+    models = fake.trained(root, params)
+    gone = [replace(models[1], missing=[models[1].folder])]
+    publish(gone, params, fake.project(root, params, detached=True))
+    (run,) = runs(root)
+    fake_mlflow.client(root).set_tag(run.info.run_id, "graft.missing", str(models[1].folder))  # as sync does
+    assert not run.outputs.model_outputs
+    for _ in range(2):
+        assert track(root, params).version == "1"
+    found = runs(root, "current")["vgg16"]
+    assert found.info.run_id == run.info.run_id
+    assert len(found.outputs.model_outputs) == 1
+    assert "graft.missing" not in found.data.tags
+
+
+def test_a_run_without_its_model_tag_stops_nothing(root, params):
+    track(root, params)
+    fake_mlflow.client(root).delete_tag(runs(root, "current")["cnn"].info.run_id, "model")
+    fewer = fake.change(params, baselines={})
+    fake.compare(root, fewer, "vgg16")
+    assert track(root, fewer).new == 0

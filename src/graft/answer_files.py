@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -22,6 +21,7 @@ from graft.serving import BATCH
 from graft.storage import new_file
 
 COLUMNS = ("path", "class", "probability", "abstain", "reason")  # of CSV, before one for each class
+FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute what begins so
 
 
 class FormatError(GraftError):
@@ -54,10 +54,15 @@ def table_lines(answers: Iterable[Answer], classes: Sequence[str]) -> Iterator[s
 
 def _cells(answer: Answer) -> tuple[str, str, str, str]:
     if answer.predicted is None:
-        return plain_text(str(answer.path)), "-", "-", answer.reason
+        return _shown(answer.path), "-", "-", answer.reason
     name, probability = answer.predicted
     said = ("abstains", f"most probable: {name}") if answer.abstains else (name, "")
-    return plain_text(str(answer.path)), said[0], f"{100 * probability:.1f} %", said[1]
+    return _shown(answer.path), said[0], f"{100 * probability:.1f} %", said[1]
+
+
+def _shown(path: Path) -> str:
+    r"""A path as text; a backslash becomes two, since a line break becomes `\n`."""
+    return plain_text(str(path).replace("\\", r"\\"))
 
 
 def csv_lines(answers: Iterable[Answer], classes: Sequence[str]) -> Iterator[str]:
@@ -73,7 +78,9 @@ def csv_lines(answers: Iterable[Answer], classes: Sequence[str]) -> Iterator[str
 
 
 def _row(answer: Answer, classes: Sequence[str]) -> tuple[object, ...]:
-    path = plain_text(str(answer.path))
+    path = _shown(answer.path)
+    if path.startswith(FORMULA):
+        path = f"./{path}"
     if answer.probabilities is None or answer.predicted is None:
         return path, "", "", "", answer.reason, *[""] * len(classes)
     return path, *answer.predicted, json.dumps(answer.abstains), "", *answer.probabilities.values()
@@ -86,14 +93,14 @@ def json_lines(answers: Iterable[Answer], classes: Sequence[str]) -> Iterator[st
     for answer in answers:
         if last is not None:
             yield f"{last},"
-        last = textwrap.indent(json.dumps(_record(answer), indent=2, ensure_ascii=False), "  ")
+        last = "  " + json.dumps(_record(answer), indent=2, ensure_ascii=False).replace("\n", "\n  ")
     if last is not None:
         yield last
     yield "]"
 
 
 def _record(answer: Answer) -> dict[str, object]:
-    path = plain_text(str(answer.path))
+    path = _shown(answer.path)
     if answer.predicted is None:
         return {"path": path, "reason": answer.reason}
     name, probability = answer.predicted
@@ -113,12 +120,14 @@ def choose_format(asked: str | None, out: Path | None) -> str:
     """The format that is asked for, or that the file's name says; a table where neither does.
 
     Raises:
-        FormatError: it is unknown, or the two differ.
+        FormatError: it is unknown, the two differ, or the file is a folder.
     """
     if asked is not None and asked not in FORMATS:
         raise FormatError(f"the format must be one of {', '.join(FORMATS)}, received {asked}")
     if out is None:
         return asked or "table"
+    if out.is_dir():
+        raise FormatError(f"the answers must go to a file, received the folder {out}")
     named = SUFFIXES.get(out.suffix.lower())
     if named is None:
         raise FormatError(f"the name of the file of answers must end with {', '.join(SUFFIXES)}, received {out}")

@@ -12,7 +12,7 @@ from graft.artifacts import Predictions, class_numbers
 from graft.comparison_sections import Compare
 from graft.significance import Difference, paired_difference
 
-BY_HAND = "`graft promote` with its version makes it the champion by hand"
+HOW_TO_OVERRULE = "`graft promote` with its version makes it the champion by hand"
 MOST_NAMED = 5  # classes
 
 
@@ -58,7 +58,8 @@ def judge(new: Predictions, present: Predictions, groups: Mapping[str, str], set
     first, second = _validation(new), _validation(present)
     shared = np.flatnonzero(first["image_id"].isin(second["image_id"]))
     if not len(shared):
-        return Verdict(False, f"it shares no validation image with the present champion to be compared on; {BY_HAND}")
+        reason = "it shares no validation image with the present champion to be compared on"
+        return Verdict(False, f"{reason}; {HOW_TO_OVERRULE}")
     rows = first.iloc[shared]
     partners = second.set_index("image_id").loc[rows["image_id"], "row"]
     columns = [present.classes.index(name) for name in new.classes]
@@ -93,5 +94,5 @@ def _verdict(found: Difference, n: int, confidence: float) -> Verdict:
     )
     reason = f"not worse than the present champion: {points}"
     if not promote:
-        reason = f"worse than the present champion: {points}; {BY_HAND}"
+        reason = f"worse than the present champion: {points}; {HOW_TO_OVERRULE}"
     return Verdict(promote, reason, n, found.difference, found.low, found.high)

@@ -30,6 +30,8 @@ def main() -> None:
         app()
     except GraftError as error:
         raise SystemExit(f"graft: {error}") from None
+    except OSError as error:  # of a disk that is full, of a folder that is not there or is read-only
+        raise SystemExit(f"graft: {error.filename2 or error.filename or 'writing'}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

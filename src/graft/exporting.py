@@ -42,17 +42,21 @@ def export(out_format: str, model: str | None = None, out: Path = Path("exports"
         out: folder of all exported models.
 
     Raises:
-        ExportError: there is no such format, the format lacks a layer of the model, or what was written does not give
-            the model's probabilities on the test images (validation images where there are none).
+        ExportError: there is no such format, a file is where the folder should be, the format lacks a layer of the
+            model, or what was written does not give the model's probabilities on the test images (validation images
+            where there are none).
         ParamsError: there is no such model.
     """
     if out_format not in FILES:
         raise ExportError(f"format must be one of {', '.join(FILES)}, received {out_format!r}")
     name = model or predicting.champion(Path("reports/leaderboard.json"))
+    target = out / name / out_format
+    if target.is_symlink() or any(path.exists() and not path.is_dir() for path in (target, *target.parents)):
+        raise ExportError(f"{target} must be a folder, or not there yet, received a file or link on its way")
     classifier = predicting.load_model(name, MODELS)
     images = _held_out(name, classifier)
     network, undecided = _whole_network(name, classifier)
-    with new_folder(out / name / out_format) as folder, _full_precision():
+    with new_folder(target) as folder, _full_precision():
         exported = load_exported(write_network(network, folder, out_format), out_format)
         agreement = check(
             exported, classifier.probabilities, images.pixels, images.rows, saved=images.saved, undecided=undecided
@@ -60,7 +64,7 @@ def export(out_format: str, model: str | None = None, out: Path = Path("exports"
         write_json(folder / "classes.json", list(classifier.classes))
         write_json(folder / "card.json", _card(name, out_format, classifier, images.split, agreement))
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return _line(out / name / out_format / FILES[out_format], size, images.split, agreement)
+    return _line(target / FILES[out_format], size, images.split, agreement)
 
 
 @contextmanager

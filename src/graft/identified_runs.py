@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from graft.mlflow_server import MlflowClient  # first: it settles what mlflow reads while it is imported
+from graft.mlflow_server import MOST_RUNS, MlflowClient  # first: it settles what mlflow reads while it is imported
 
 # isort: split
 from mlflow.entities import Metric, Param, Run
@@ -23,7 +23,6 @@ from graft.trained import describe_start
 
 KEY, STARTED, STATE, COMPLETE = "graft.key", "graft.started", "graft.state", "graft.complete"
 TRAINING, CURRENT, SUPERSEDED, REMOVED, EXPERIMENT = "training", "current", "superseded", "removed", "experiment"
-MOST = 50_000  # runs that MLflow lists at once
 
 
 def find_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
@@ -34,7 +33,7 @@ def find_run(client: MlflowClient, experiment: str, key: str) -> Run | None:
         experiment: its id.
         key: of the journal's header.
     """
-    runs = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=MOST)
+    runs = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=MOST_RUNS)
     return keep_one(client, runs) if runs else None
 
 

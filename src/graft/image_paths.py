@@ -52,12 +52,31 @@ def _expand(name: str) -> Iterator[str]:
     if os.path.lexists(name):
         matches, named = [name], True
     else:
-        matches, named = sorted(glob.glob(name, recursive=True), key=natural), False
+        matches, named = sorted(_matches(name), key=natural), False
     for path in matches:
         if os.path.isdir(path):
             yield from _below(path)
         elif named or _counts(path):
             yield path
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """As glob's, but `**` follows no link to a folder, since links that lead back would never end."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    place = parts.index("**")
+    head, tail = os.sep.join([*parts[:place], ""]), os.sep.join(parts[place + 1 :])
+    for top in glob.iglob(head) if head else [""]:
+        if not tail:
+            yield top or os.curdir  # a folder stands for all that is below it
+            continue
+        for parent, folders, _ in os.walk(top or os.curdir):
+            folders[:] = [name for name in folders if not hidden(name)]
+            below = os.path.relpath(parent, top or os.curdir)
+            inside = top if below == os.curdir else os.path.join(top, below, "")
+            yield from _matches(glob.escape(inside) + tail)
 
 
 def _counts(path: str) -> bool:

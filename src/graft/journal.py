@@ -16,6 +16,7 @@ from typing import Any
 
 from graft.candidate_records import checked_candidate, checked_repeat
 from graft.journal_records import HEADER_KEYS, SCHEMA, JournalRecord, read_journal
+from graft.locks import holds
 from graft.origin import code_origin
 from graft.storage import ArtifactError, new_file
 
@@ -153,7 +154,7 @@ class Journal:
         with new_file(destination) as partial:
             # Through the descriptor: closing a second one of the same file would give up the lock.
             partial.write_bytes(os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0))
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)  # another training of the same may begin there just now
         with self._turn:
             os.close(self._descriptor)
             self._over = True
@@ -174,21 +175,34 @@ class Journal:
             if self._over:  # its descriptor may be that of another file by now
                 raise ArtifactError(f"{path} is finished, received one more record: {record['record']}")
             self._over = last
-            os.write(self._descriptor, line.encode())
+            self._write(line.encode())
+
+    def _write(self, line: bytes) -> None:
+        """All of it or nothing, so that a full disk tears no line in the middle of the file."""
+        before, written = os.fstat(self._descriptor).st_size, 0
+        try:
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
             os.fsync(self._descriptor)
+        except OSError:
+            os.ftruncate(self._descriptor, before)
+            raise
 
 
 def _open_alone(path: Path) -> int:
     """A descriptor to append to a file that no other process appends to."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except (FileExistsError, FileNotFoundError):
+            continue  # the folder was deleted in between
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"another process trains this model ({path.parent}); waiting for it to end", flush=True)
             fcntl.lockf(descriptor, fcntl.LOCK_EX)
-        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+        if holds(descriptor, path):
             return descriptor
         os.close(descriptor)  # the other process finished and removed the file that we waited for
 

@@ -13,8 +13,8 @@ from graft.mlflow_server import (  # first: it settles what mlflow reads while i
     MlflowException,
     UnreachableError,
     connect,
-    default_tracking_uri,
     reachable,
+    tracking_uri,
 )
 
 # isort: split
@@ -26,7 +26,7 @@ from graft.journal_records import parse_journal
 from graft.storage import ArtifactError
 from graft.trained import alone
 
-MOST = 1000  # metrics that MLflow takes at once
+MOST_METRICS = 1000  # that MLflow takes at once
 
 
 class Publisher:
@@ -41,7 +41,7 @@ class Publisher:
     def __init__(self, file: BinaryIO, work: Path, experiment: str) -> None:
         self._file, self._work, self._experiment = file, work, experiment
         self._root = project_root()
-        self._uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(self._root)
+        self._uri = tracking_uri(self._root)
         self._size = -1  # of what was read of the journal
         self._journal = self._read()
         self._client: MlflowClient | None = None
@@ -118,6 +118,6 @@ class Publisher:
             return
         metrics = {"epochs": epoch_metrics(self._journal), "system": system_metrics(self._journal)}
         new: list[Metric] = [metric for name, known in metrics.items() for metric in known[self._told[name] :]]
-        for first in range(0, len(new), MOST):
-            self._client.log_batch(self._run.info.run_id, new[first : first + MOST])
+        for first in range(0, len(new), MOST_METRICS):
+            self._client.log_batch(self._run.info.run_id, new[first : first + MOST_METRICS])
         self._told = {name: len(known) for name, known in metrics.items()}

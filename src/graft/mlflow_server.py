@@ -21,15 +21,19 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
 
 from graft.errors import GraftError
 
+SQLITE = "sqlite:///"
+MOST_RUNS = 50_000  # that MLflow lists at once
 FIRST_ANSWER = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}  # seconds, and once
 REFUSALS = {
     "UNAUTHENTICATED": "asks for another login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "PERMISSION_DENIED": "lets this user not change the experiment or model that `tracking` in params.yaml names; "
     "choose other names, or ask its administrator",
 }
+SCHEMES = ("http", "https", "databricks", "sqlite", "postgresql", "mysql", "mssql")  # plain folders are given up
 
 
 class UnreachableError(GraftError):
@@ -45,9 +49,18 @@ def default_tracking_uri(root: Path) -> str:
     return f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 
+def tracking_uri(root: Path) -> str:
+    """Where runs go: MLFLOW_TRACKING_URI, else the project's database; a relative path of SQLite is from root on.
+
+    Experiments run in copies of the project, which are deleted, and with them what was written beside them.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(root)
+    return SQLITE + str(root.resolve() / uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri
+
+
 def shown(text: str) -> str:
     """An address, or a message with some, without passwords."""
-    return re.sub(r"(\w://)[^/@\s]*@", r"\1", text)
+    return re.sub(r"(\w://)[^/\s]*@", r"\1", text)
 
 
 @contextmanager
@@ -61,10 +74,18 @@ def reachable(uri: str) -> Iterator[None]:
     silence = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
     try:
         yield
+    except OperationalError as error:  # of a database in a server's place
+        raise UnreachableError(f"no answer from MLflow's database at {shown(uri)}") from error
     except (MlflowException, requests.RequestException) as error:
+        causes = (error, error.__cause__, error.__context__)
+        if any(isinstance(cause, requests.exceptions.InvalidURL) for cause in causes):
+            raise RefusedError(  # without the address, of which nobody knows where its password ends
+                "MLFLOW_TRACKING_URI must be an address such as http://user:password@host:5000, in whose password "
+                "/ is written %2F and @ %40, received something that cannot be read as one"
+            ) from None
         code = getattr(error, "error_code", None)
         absent = code == "TEMPORARILY_UNAVAILABLE"  # a proxy answers for it
-        if absent or any(isinstance(cause, silence) for cause in (error, error.__cause__, error.__context__)):
+        if absent or any(isinstance(cause, silence) for cause in causes):
             raise UnreachableError(f"no answer from MLflow at {shown(uri)}") from error
         if code in REFUSALS:
             raise RefusedError(f"MLflow at {shown(uri)} {REFUSALS[code]}") from error
@@ -95,14 +116,22 @@ def connect(uri: str, name: str, root: Path) -> tuple[MlflowClient, str]:
     """A client, and the id of the experiment, made where it is missing."""
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
+    if uri.split(":", 1)[0].split("+")[0] not in SCHEMES:
+        raise RefusedError(f"MLFLOW_TRACKING_URI must begin with one of {', '.join(SCHEMES)}, received {shown(uri)}")
     create_database(uri)
     mlflow.set_tracking_uri(uri)
     client = MlflowClient(uri)
     with _environment(FIRST_ANSWER):  # a large model takes longer to upload
         experiment = client.get_experiment_by_name(name)
     if experiment is not None:
+        if experiment.lifecycle_stage != "active":
+            raise RefusedError(
+                f"MLflow at {shown(uri)} has the experiment {name!r} among its deleted ones: restore it there, or name "
+                "another one by tracking.experiment in params.yaml"
+            )
         return client, experiment.experiment_id
-    artifacts = str(root.resolve() / "mlartifacts") if uri == default_tracking_uri(root) else None
+    # Not in the working directory, which may be an experiment's.
+    artifacts = str(Path(uri.removeprefix(SQLITE)).parent / "mlartifacts") if uri.startswith(SQLITE) else None
     try:
         return client, client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
     except MlflowException as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graft.mlflow_server import MlflowClient  # first: it settles what mlflow reads while it is imported
+from graft.mlflow_server import MOST_RUNS, MlflowClient  # first: it settles what mlflow reads while it is imported
 
 # isort: split
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -24,7 +24,6 @@ from graft.trained import TrainedModel
 
 PARENT, CANDIDATE, REPEAT, KIND = "graft.parent", "graft.candidate", "graft.repeat", "kind"
 FINAL = ("val_loss", "val_accuracy")  # of a candidate, as its model's run has them
-MOST = 50_000  # runs that MLflow lists at once
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ def complete_nested(
         params = [Param(*param) for param in nested.params.items()]
         client.log_batch(run.info.run_id, _metrics(nested, ended), params)
         client.set_terminated(run.info.run_id, "FINISHED", end_time=ended)
+    if len(present) < len(expected):
+        _finished(client, parent)  # an answer that was lost, so that a run was asked for again, has left another
 
 
 def _finished(client: MlflowClient, parent: Run) -> dict[str, Run]:
@@ -115,7 +116,7 @@ def _metrics(nested: _Nested, moment: int) -> list[Metric]:
 def nested_runs(client: MlflowClient, parent: Run) -> list[Run]:
     """The candidates and repeats of a model's run; runs that people put there are not among them."""
     query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent.info.run_id}' and tags.`{PARENT}` != ''"
-    return list(client.search_runs([parent.info.experiment_id], query, max_results=MOST))
+    return list(client.search_runs([parent.info.experiment_id], query, max_results=MOST_RUNS))
 
 
 def tag_nested(client: MlflowClient, parent: Run, tags: Mapping[str, str]) -> None:

@@ -13,8 +13,8 @@ from graft.sections import Number, Positive, Section
 class Tracking(Section):
     """How MLflow learns of the runs."""
 
-    experiment: str = Field(min_length=1)
-    registered_model: str = Field(min_length=1)
+    experiment: str = Field(min_length=1, max_length=500, pattern=r"\S")
+    registered_model: str = Field(min_length=1, max_length=256, pattern=r"^[^/:'\"]*[^/:'\"\s][^/:'\"]*$")
     live: bool  # epochs are published while a training runs; else all at the end, by track
 
 

@@ -68,8 +68,8 @@ def load_model(name: str, models: Path) -> Classifier:
         ArtifactError: one of its files is missing or damaged.
     """
     folder = models / name
-    if not (folder / "classes.json").exists():
-        there = sorted(path.parent.name for path in models.glob("*/classes.json"))
+    there = sorted(path.parent.name for path in models.glob("*/classes.json"))
+    if name not in there:  # ../other among them
         raise ParamsError(
             f"{models} has no model {name!r}; it has: {', '.join(there) or 'none'}; `dvc repro` makes them"
         )

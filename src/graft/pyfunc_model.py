@@ -37,6 +37,20 @@ def _answers(classifier: Classifier, probabilities: np.ndarray) -> list[dict[str
     ]
 
 
+def _classify(
+    model_input: Any, classifier: Classifier, limits: Limits, lock: threading.Lock, *, paths: bool
+) -> list[dict[str, Any]]:
+    """Answers to the images in their order, decoded and classified a batch at a time."""
+    answers, images = [], listed(model_input, limits)
+    for start in range(0, len(images), BATCH):
+        batch = enumerate(images[start : start + BATCH], start)
+        pixels = np.stack([image_pixels(image, place, classifier, limits, paths=paths) for place, image in batch])
+        with lock:  # neither Keras nor an SVM's workers are made for several threads
+            probabilities = classifier.probabilities(pixels)
+        answers += _answers(classifier, probabilities)
+    return answers
+
+
 def _register_with_mlflow() -> None:
     """Hand MLflow the model whose code this file is."""
     import mlflow
@@ -66,26 +80,10 @@ def _register_with_mlflow() -> None:
             self, context: Any, model_input: list[Any], params: dict[str, Any] | None = None
         ) -> list[dict[str, Any]]:
             """One {class, probability, probabilities, abstain} for each image; safe to call from several threads."""
-            answers = []
             try:
-                images = listed(model_input, self.limits)
-                for start in range(0, len(images), BATCH):
-                    pixels = self._pixels(images[start : start + BATCH], start)
-                    with self.lock:  # neither Keras nor an SVM's workers are made for several threads
-                        probabilities = self.classifier.probabilities(pixels)
-                    answers += _answers(self.classifier, probabilities)
+                return _classify(model_input, self.classifier, self.limits, self.lock, paths=not SERVED.get())
             except InputError as error:
                 raise MlflowException.invalid_parameter_value(str(error)) from None
-            return answers
-
-        def _pixels(self, images: list[Any], start: int) -> np.ndarray:
-            paths = not SERVED.get()
-            return np.stack(
-                [
-                    image_pixels(image, position, self.classifier, self.limits, paths=paths)
-                    for position, image in enumerate(images, start)
-                ]
-            )
 
         predict.__annotations__["return"] = GenericAlias(list, (answer,))  # from which MLflow makes the signature
 

@@ -7,7 +7,6 @@ champion stays until one that was registered afterwards is judged against it.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from typing import Literal
 from graft.mlflow_server import (  # first: it settles what mlflow reads while it is imported
     MlflowClient,
     connect,
-    default_tracking_uri,
     reachable,
     shown,
+    tracking_uri,
 )
 
 # isort: split
@@ -104,7 +103,12 @@ def _version(client: MlflowClient, name: str, run: Run) -> ModelVersion:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     logged = logged_models(client.get_run(run_id))[0]  # the run may have been read before its model was logged
-    return client.create_model_version(name, f"models:/{logged}", run_id, model_id=logged)
+    client.create_model_version(name, f"models:/{logged}", run_id, model_id=logged)
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    first, *others = sorted(versions, key=lambda version: int(version.version))
+    for version in others:  # of a lost answer, after which it was asked for again, or of another machine
+        client.delete_model_version(name, str(version.version))
+    return first
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
@@ -223,7 +227,7 @@ def promote(version: int, settings: Tracking) -> str:
         UnreachableError: the tracking server does not answer.
     """
     root, name = project_root(), settings.registered_model
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(root)
+    uri = tracking_uri(root)
     with alone(root), reachable(uri):
         client, _ = connect(uri, settings.experiment, root)
         versions = {int(each.version): each for each in client.search_model_versions(f"name = '{name}'")}

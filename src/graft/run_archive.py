@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from graft.dvc_cache import DvcCache
 from graft.journal import FILE_NAME, read_journal
 from graft.locks import locked
-from graft.storage import ArtifactError, new_folder
+from graft.storage import ArtifactError, new_file, new_folder
 from graft.trained import Project, TrainedModel
 
 SCHEMA, RECORD = 1, "record.json"
@@ -96,6 +96,10 @@ def keep(root: Path, model: TrainedModel, project: Project) -> None:
             same = (folder / RECORD).read_bytes() == record and (folder / FILE_NAME).read_bytes() == journal
             if same or project.detached:
                 return
+            for name, content in ((FILE_NAME, journal), (RECORD, record)):  # at no moment is the run not there
+                with new_file(folder / name) as file:
+                    file.write_bytes(content)
+            return
         with new_folder(folder) as partial:
             (partial / FILE_NAME).write_bytes(journal)
             (partial / RECORD).write_bytes(record)

@@ -69,6 +69,7 @@ def complete_run(client: MlflowClient, run: Run, model: TrainedModel, project: P
     _log_files(client, run, _report(model), "report", again=fresh)
     _log_model(client, run, model, limits)
     state = {STATE: _state(run, project)}
+    delete_unfinished(client, run.info.experiment_id, run_id)  # what a lost answer left of this call
     complete_nested(client, run, model, ended, state)
     facts = describe(model) | _data_hash(model, project)
     missing = {name: value for name, value in facts.items() if name not in run.data.tags}
@@ -147,6 +148,8 @@ def _final_metrics(run: Run, model: TrainedModel) -> list[Metric]:
     Seconds are those of the attempt that the run is of, also where the same was trained once more.
     """
     now, ended = int(time.time() * 1000), milliseconds(model.journal.ended)
+    # What MLflow shows is the latest, also where the clock of another machine is ahead.
+    moments = {one.key: max(now, one.timestamp + 1) for one in run.data.to_proto().metrics}
     known, own = run.data.metrics, run.info.start_time == milliseconds(model.journal.header["started"])
     changed = {
         name: value
@@ -155,7 +158,7 @@ def _final_metrics(run: Run, model: TrainedModel) -> list[Metric]:
     }
     model_id = next(iter(logged_models(run)), None)
     return [
-        Metric(name, value, now if name in known else ended, 0, model_id=model_id, run_id=run.info.run_id)
+        Metric(name, value, moments.get(name, ended), 0, model_id=model_id, run_id=run.info.run_id)
         for name, value in changed.items()
     ]
 
@@ -177,11 +180,11 @@ def _log_data_set(client: MlflowClient, run: Run, model: TrainedModel, prepared:
 
 
 def _log_files(client: MlflowClient, run: Run, paths: Sequence[Path], folder: str | None, *, again: bool) -> None:
-    """Upload the files that are not there; of a run that is not complete also those of another size, torn halfway."""
-    present = {item.path: item.file_size for item in client.list_artifacts(run.info.run_id, folder)} if paths else {}
+    """Upload the files that are not there; of a run that is not complete all: one may be torn, or be of before."""
+    present = {item.path for item in client.list_artifacts(run.info.run_id, folder)} if paths and not again else set()
     for path in paths:
         there = f"{folder}/{path.name}" if folder else path.name
-        if there not in present or (again and present[there] != path.stat().st_size):
+        if there not in present:
             client.log_artifact(run.info.run_id, str(path), folder)
 
 

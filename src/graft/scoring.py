@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from graft.mlflow_server import default_tracking_uri, reachable, shown  # first: it settles what mlflow reads on import
+from graft.mlflow_server import reachable, shown, tracking_uri  # first: it settles what mlflow reads on import
 
 # isort: split
 from mlflow import MlflowClient
@@ -20,6 +20,12 @@ from graft.params import Params
 
 CHAMPION = "champion"  # alias of the registered model
 PROGRAM = Path(__file__).with_name("scoring_server.py")
+SERVER_ENVIRONMENT = {
+    "TF_ENABLE_ONEDNN_OPTS": "1",  # as in training
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # at 2, a machine without a GPU reports an error
+    "MALLOC_MMAP_THRESHOLD_": "1000000",  # bytes; the memory of large pictures goes back to the system after a request
+    "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "86400",  # s; after 60, MLflow drops the answer, not the work on it
+}
 
 
 class NoModelError(GraftError):
@@ -41,7 +47,7 @@ def run(params: Params, model_uri: str | None, port: int | None) -> NoReturn:
         NoModelError: no champion is registered.
         UnreachableError: the tracking server does not answer.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project_root())
+    uri = tracking_uri(project_root())
     serve = params.serve
     settings = {
         "model": model_uri or champion(uri, params.tracking.registered_model),
@@ -49,8 +55,7 @@ def run(params: Params, model_uri: str | None, port: int | None) -> NoReturn:
         "max_request_bytes": int(serve.max_request_mb * 10**6),
         "limits": serve.model_dump(include={"max_images", "max_image_mb", "max_pixels"}),
     }
-    # oneDNN as in training; at TensorFlow's log level 2, a machine without a GPU reports an error.
-    environment = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "MLFLOW_TRACKING_URI": uri}
+    environment = {**SERVER_ENVIRONMENT, **os.environ, "MLFLOW_TRACKING_URI": uri}
     # -P: else the program's folder would come first among the places of modules, and with it the package's modules.
     os.execve(sys.executable, [sys.executable, "-P", str(PROGRAM), json.dumps(settings)], environment)
 

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -22,17 +23,24 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NoReturn
 
+import h11
 import uvicorn
 from mlflow.exceptions import MlflowException
 from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HOST = "127.0.0.1"
 HOSTS = ("localhost", HOST)  # as which a client may know it; a page of another name that leads here is refused
+PATHS = ("/invocations", "/ping", "/health", "/version")  # the pages of FastAPI load scripts from far away
 CONTENT_TYPE = "application/json"
 DISCARDED = 4  # times the limit that a too large request is read on, for most clients listen only when they have sent
 MESSAGE = 300  # characters at most
+IN_HAND = 16  # requests whose bodies are held in memory
+AT_ONCE = 2  # requests that are parsed and decoded, which takes up to 4 GB each; the model itself takes one at a time
+PATIENCE = 60  # seconds in which a body has to come
+GRACE = 3  # seconds that a request has to end in once the server has to
 LOG = logging.getLogger("uvicorn.error")
 failures: ContextVar[list[Exception]] = ContextVar("failures")  # of the request that is being answered
 
@@ -84,22 +92,41 @@ class WatchedModel:
 class CheckedRequests:
     """Refuses what is too large or no list of images, before MLflow parses it."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, max_images: float) -> None:
+        self._app, self._max_bytes, self._max_images = app, max_bytes, max_images
+        self._in_hand, self._turns = 0, asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or raise RefusedError."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["path"] not in PATHS:
+            raise RefusedError(404, f"the addresses here are {', '.join(PATHS)}", "NOT_FOUND")
+        if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         _check_type(dict(scope["headers"]).get(b"content-type", b"").decode("latin-1"))
-        body = await self._body(receive)
-        await asyncio.to_thread(_check_body, body)  # megabytes would hold others up
+        others = [header for header in scope["headers"] if header[0] != b"content-type"]
+        scope["headers"] = [*others, (b"content-type", CONTENT_TYPE.encode())]  # MLflow knows fewer ways to write it
+        if self._in_hand >= IN_HAND:
+            raise RefusedError(503, f"{IN_HAND} requests are being answered; try again later", "TOO_MANY_REQUESTS")
+        self._in_hand += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._in_hand -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                body = await self._body(receive)
+        except TimeoutError:
+            raise RefusedError(408, f"the request did not come within {PATIENCE} seconds", "REQUEST_TIMEOUT") from None
 
         async def replay() -> Message:
             return {"type": "http.request", "body": body}
 
-        await self._app(scope, replay, send)
+        async with self._turns:
+            await asyncio.to_thread(_check_body, body, self._max_images)  # megabytes would hold others up
+            await self._app(scope, replay, send)
 
     async def _body(self, receive: Receive) -> bytes:
         """The whole body; of one that is too large, whatever its header says, nothing stays in memory."""
@@ -107,6 +134,8 @@ class CheckedRequests:
         size, more = 0, True
         while more and size <= DISCARDED * self._max_bytes:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RefusedError(400, "the request broke off")
             part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
             if size <= self._max_bytes:
@@ -119,12 +148,12 @@ class CheckedRequests:
 
 
 def _check_type(header: str) -> None:
-    kind, *parameters = [part.strip() for part in header.split(";")]
-    if kind != CONTENT_TYPE or any(parameter.lower() != "charset=utf-8" for parameter in parameters):
+    kind, *parameters = [part.strip().lower() for part in header.split(";")]
+    if kind != CONTENT_TYPE or any(parameter not in ("", "charset=utf-8") for parameter in parameters):
         raise RefusedError(415, f"the Content-Type must be {CONTENT_TYPE}", "UNSUPPORTED_MEDIA_TYPE")
 
 
-def _check_body(body: bytes) -> None:
+def _check_body(body: bytes, max_images: float) -> None:
     try:
         request = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -138,6 +167,8 @@ def _check_body(body: bytes) -> None:
         raise RefusedError(400, f"{expected} and have no other key")
     if not isinstance(request["inputs"], list) or not request["inputs"]:
         raise RefusedError(400, f"{expected} with at least one image")
+    if len(request["inputs"]) > max_images:  # before MLflow parses them all once more
+        raise RefusedError(400, f"expected at most {max_images} images at once, received {len(request['inputs'])}")
 
 
 class OneLineErrors:
@@ -175,24 +206,56 @@ def _error_answer(status: int, failure: Exception | None) -> list[Message]:
         LOG.error("a request failed", exc_info=failure)
     elif status == HTTPStatus.BAD_REQUEST:
         text = f"the Host header must be one of {', '.join(HOSTS)}"  # all else was checked here, or failed
-    body = json.dumps({"error_code": code, "message": _one_line(text)}).encode() + b"\n"
-    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    body, headers = _error(code, text)
     return [
         {"type": "http.response.start", "status": status, "headers": headers},
         {"type": "http.response.body", "body": body},
     ]
 
 
+def _error(code: str, text: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    body = json.dumps({"error_code": code, "message": _one_line(text)}).encode() + b"\n"
+    return body, [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:MESSAGE]
 
 
-def build(model: Any, max_request_bytes: int) -> ASGIApp:
+class OneLineProtocol(H11Protocol):
+    """Answers what is no HTTP as all other errors, where uvicorn would with plain text."""
+
+    def send_400_response(self, msg: str) -> None:
+        """End the connection, with an answer unless one has begun already."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body, headers = _error("BAD_REQUEST", msg)
+            headers.append((b"connection", b"close"))
+            start = h11.Response(status_code=400, headers=headers, reason=HTTPStatus(400).phrase.encode())
+            for event in (start, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+class EndingServer(uvicorn.Server):
+    """A server that ends although a request is being answered: asyncio would wait for the model's thread."""
+
+    def __init__(self, config: uvicorn.Config, folder: str) -> None:
+        super().__init__(config)
+        self._folder = folder
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Give requests their time, then end the process and remove the folder."""
+        await super().shutdown(sockets)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(os.EX_OK)
+
+
+def build(model: Any, max_request_bytes: int, max_images: float) -> ASGIApp:
     """The whole server of a pyfunc model, from the inside out."""
     from mlflow.pyfunc import scoring_server
 
     app: ASGIApp = scoring_server.init(WatchedModel(model))
-    app = CheckedRequests(app, max_request_bytes)
+    app = CheckedRequests(app, max_request_bytes, max_images)
     app = TrustedHostMiddleware(app, HOSTS, www_redirect=False)
     return OneLineErrors(app)
 
@@ -221,8 +284,8 @@ def _load(settings: Settings, folder: str) -> Any:
         logging.getLogger(logger).setLevel(logging.WARNING)
     try:
         model = mlflow.pyfunc.load_model(settings.model, dst_path=folder, model_config=settings.limits)
-    except (MlflowException, OSError) as error:
-        _end(f"{settings.model} cannot be loaded: {_one_line(str(error))}")
+    except Exception as error:  # of whichever library reads from such an address
+        _end(f"{settings.model} cannot be loaded: {_one_line(str(error) or type(error).__name__)}")
     picture = io.BytesIO()
     Image.new("RGB", (8, 8)).save(picture, "PNG")
     encoded = base64.b64encode(picture.getvalue()).decode()
@@ -248,13 +311,19 @@ def serve(settings: Settings) -> None:
     """Answer requests until a signal ends it."""
     listener = _bind(settings.port)
     with tempfile.TemporaryDirectory(prefix="graft-serve-") as folder:
-        app = build(_load(settings, folder), settings.max_request_bytes)
+        app = build(_load(settings, folder), settings.max_request_bytes, settings.limits["max_images"])
         _or_end(settings.port, listener.listen)  # fails where another server was faster
         print(_welcome(settings.model, listener.getsockname()[1]), flush=True)
         config = uvicorn.Config(
-            app, lifespan="off", ws="none", log_level="warning", server_header=False, timeout_graceful_shutdown=5
+            app,
+            http=OneLineProtocol,
+            lifespan="off",
+            ws="none",
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        EndingServer(config, folder).run(sockets=[listener])
 
 
 def main() -> None:

@@ -30,12 +30,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if path.exists():
-        shutil.rmtree(path)
-    partial.rename(path)
 
 
 @contextmanager
@@ -45,10 +45,10 @@ def new_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".partial-{path.name}")  # keeps the suffix, by which writers choose a format
     try:
         yield partial
+        os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    os.replace(partial, path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from graft.mlflow_server import (  # first: it settles what mlflow reads while it is imported
+    MOST_RUNS,
     MlflowClient,
     UnreachableError,
     connect,
-    default_tracking_uri,
     reachable,
     shown,
+    tracking_uri,
 )
 
 # isort: split
@@ -28,7 +27,7 @@ from mlflow.entities import Run
 from graft import run_archive, tracking
 from graft.dvc_cache import DvcCache, open_cache
 from graft.errors import GraftError
-from graft.identified_runs import COMPLETE, EXPERIMENT, KEY, MOST, REMOVED, STATE, SUPERSEDED, is_complete, open_run
+from graft.identified_runs import COMPLETE, EXPERIMENT, KEY, REMOVED, STATE, SUPERSEDED, is_complete, open_run
 from graft.journal import project_root
 from graft.nested_runs import tag_nested
 from graft.params import Params, load_params
@@ -36,7 +35,7 @@ from graft.run_archive import ArchivedRun
 from graft.storage import ArtifactError
 from graft.trained import MISSING, Project, TrainedModel, alone, read_project, read_trained_models
 
-PIPELINE, PARAMS, SQLITE = Path("dvc.yaml"), Path("params.yaml"), "sqlite:///"
+PIPELINE, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 
 
 def sync() -> str:
@@ -51,8 +50,8 @@ def sync() -> str:
     """
     root, params, paths = project_root(), load_params(PARAMS), _track_paths()
     project = read_project(params, paths.pop("prepared"), paths.pop("data_report"))
-    with _absolute_uri(), open_cache(root) as cache:
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(root)
+    with open_cache(root) as cache:
+        uri = tracking_uri(root)
         try:
             with reachable(uri):
                 call = _Call(*connect(uri, params.tracking.experiment, root), params, project)
@@ -101,7 +100,7 @@ class _Call:
 
     def _runs(self) -> dict[str, Run]:
         """By key, a complete one where there is one."""
-        found = self._client.search_runs([self._experiment], f"tags.`{KEY}` != ''", max_results=MOST)
+        found = self._client.search_runs([self._experiment], f"tags.`{KEY}` != ''", max_results=MOST_RUNS)
         return {run.data.tags[KEY]: run for run in sorted(found, key=is_complete)}
 
     def _count(self, key: str) -> None:
@@ -136,8 +135,6 @@ class _Call:
         record = archived.record
         project = replace(self._project, prepared=record.prepared, data_report=record.data_report, detached=True)
         tracking.publish([model], self._params, project)
-        if not missing and MISSING in run.data.tags:
-            self._client.delete_tag(run.info.run_id, MISSING)
         print(f"sync: {archived.name} of {model.journal.header['started']}{f', without {missing}' if missing else ''}")
         return self._client.get_run(run.info.run_id)
 
@@ -151,17 +148,3 @@ def _track_paths() -> dict[str, Path]:
     words = shlex.split(command)
     options = itertools.pairwise(words)
     return {name.removeprefix("--").replace("-", "_"): Path(path) for name, path in options if name.startswith("--")}
-
-
-@contextmanager
-def _absolute_uri() -> Iterator[None]:
-    """A database's path from this working directory stays the same in others."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri.startswith(SQLITE):
-        yield
-        return
-    os.environ["MLFLOW_TRACKING_URI"] = SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute())
-    try:
-        yield
-    finally:
-        os.environ["MLFLOW_TRACKING_URI"] = uri

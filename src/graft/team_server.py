@@ -28,6 +28,8 @@ from graft.team_settings import (
 )
 
 FOLDER = ".server"
+PROCESS = "mlflow.pid"  # in the folder: the ids of MLflow's first process and of its starter
+LOGIN = ("--app-name", "basic-auth")
 GRACE = 15  # seconds that MLflow has to end
 
 
@@ -43,19 +45,20 @@ def run(host: str, port: int) -> None:
         port: 1..65535.
 
     Raises:
-        ServerError: a setting is missing or wrong, the database or the port cannot be had, or MLflow ended by itself.
+        ServerError: a setting is missing or wrong, the database or the port cannot be had, another server runs in
+            this folder, or MLflow ended by itself.
         PostgresError: no database is set, and PostgreSQL is not installed or does not start.
     """
     settings, folder = dict(os.environ), Path.cwd() / FOLDER
     check_settings(settings, host)
-    _check_port(host, port)
     try:
         with _signals_end_it():
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o711)  # PostgreSQL's user passes through it where this one is root
+            _end_left_server(folder / PROCESS)
+            _check_port(host, port)
+            _make_private(folder)
             with database(settings, folder / "postgres") as backend:
                 check_first_start(settings, backend)
-                _serve(host, port, server_environment(settings, backend, folder), backend)
+                _serve(host, port, server_environment(settings, backend, folder), backend, folder / PROCESS)
     except _EndedBySignal:
         print("server: ended", flush=True)
 
@@ -63,7 +66,49 @@ def run(host: str, port: int) -> None:
 def command(host: str, port: int) -> list[str]:
     """What is run; everything else is in the environment."""
     address = ["--host", host, "--port", str(port)]
-    return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *address]
+    return [sys.executable, "-m", "mlflow", "server", *LOGIN, *address]
+
+
+def _make_private(folder: Path) -> None:
+    """The folder, closed to the other users of this machine: MLflow's login protects what it hands out alone."""
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)  # PostgreSQL's user passes through it where this one is root
+    (folder / "artifacts").mkdir(exist_ok=True)
+    (folder / "artifacts").chmod(0o700)
+
+
+def _end_left_server(file: Path) -> None:
+    """End the MLflow of a starter that was killed; an id that by now is another program's is left alone."""
+    try:
+        left, starter = map(int, file.read_text().split())
+    except (FileNotFoundError, ValueError):  # none was started, or its starter was killed while writing
+        return
+    try:
+        import psutil
+    except ModuleNotFoundError:  # in a container, whose processes end with it
+        return
+    try:
+        process = psutil.Process(left)
+        ours = set(LOGIN) <= set(process.cmdline()) and Path(process.cwd()) == Path.cwd()
+        if not ours:
+            return
+        if process.ppid() == starter:
+            raise ServerError(f"another server runs in {Path.cwd()}, as process {starter}; end it first")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return
+    print(f"server: ending process {left} of a server that was killed", flush=True)
+    members = [one for one in psutil.process_iter() if _group(one.pid) == left]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(left, number)
+        psutil.wait_procs(members, GRACE)
+
+
+def _group(process: int) -> int | None:
+    try:
+        return os.getpgid(process)
+    except ProcessLookupError:
+        return None
 
 
 def _check_port(host: str, port: int) -> None:
@@ -97,10 +142,11 @@ def _signals_end_it() -> Iterator[None]:
             signal.signal(ending, handler)
 
 
-def _serve(host: str, port: int, environment: Mapping[str, str], backend: Backend) -> None:
-    """MLflow's processes, from their start to the end of the last."""
+def _serve(host: str, port: int, environment: Mapping[str, str], backend: Backend, file: Path) -> None:
+    """MLflow's processes, from their start to the end of the last; the file says meanwhile which they are."""
     process = subprocess.Popen(command(host, port), env=environment, start_new_session=True)
     try:
+        file.write_text(f"{process.pid} {os.getpid()}\n")
         uri = f"http://{_reached_at(host)}:{port}"
         while process.poll() is None and not _answers(uri):
             time.sleep(0.2)
@@ -109,6 +155,7 @@ def _serve(host: str, port: int, environment: Mapping[str, str], backend: Backen
         raise ServerError(f"MLflow ended by itself, with {process.wait()}; its messages are above")
     finally:
         _end_group(process)
+        file.unlink(missing_ok=True)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

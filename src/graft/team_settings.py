@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ KNOWN_PASSWORD = "password1234"  # of older MLflow's settings; MLflow refuses it
 PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
 REMEMBERED = 60  # seconds in which a login that was checked is not checked again, which would cost 0.1 s of CPU
 FORM = "postgresql://user@host/database"
+# Names of this machine, with and without a port. MLflow's own also have 10.* and 192.168.*, which match 10.evil.com.
+LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1],localhost:*,127.0.0.1:*,[[]::1]:*"
 
 
 class ServerError(GraftError):
@@ -57,12 +60,15 @@ def check_settings(settings: Mapping[str, str], host: str) -> None:
     """Refuse what would leave the server open, before anything is started.
 
     Raises:
-        ServerError: it listens beyond this machine without naming its hosts, allows all hosts, has MLflow's checks
-            switched off, or has an unknown permission.
+        ServerError: it listens beyond this machine without naming its hosts, allows hosts of others, has MLflow's
+            checks switched off, or has an unknown permission.
     """
     hosts = _names(settings.get("MLFLOW_SERVER_ALLOWED_HOSTS", ""))
-    if "*" in hosts:
-        raise ServerError("MLFLOW_SERVER_ALLOWED_HOSTS must name the hosts; * would let any web page reach the server")
+    if wide := [name for name in hosts if _matches_others(name)]:
+        raise ServerError(
+            f"MLFLOW_SERVER_ALLOWED_HOSTS must name the hosts, or patterns of one domain such as *.example.org;"
+            f" received {wide[0]}, which would let web pages of others reach the server"
+        )
     if not hosts and not _only_this_machine(host):
         raise ServerError(
             f"--host {host} listens beyond this machine: set MLFLOW_SERVER_ALLOWED_HOSTS to the names under which"
@@ -77,6 +83,16 @@ def check_settings(settings: Mapping[str, str], host: str) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _matches_others(pattern: str) -> bool:
+    """Whether a pattern of hosts does not end in a domain; 10.0.* matches 10.0.evil.com as well."""
+    name = re.sub(r":(\*|\d+)$", "", pattern)
+    if re.fullmatch(r"(\[|\[\[\])[0-9A-Fa-f:.]+\]", name):  # IPv6, whose bracket a pattern writes as [[]
+        return False
+    domain = name.split(".")[-2:]
+    is_domain = len(domain) == 2 and all(label and not re.search(r"[*?[]", label) for label in domain)
+    return bool(re.search(r"[*?[]", name)) and not is_domain
 
 
 def _only_this_machine(host: str) -> bool:
@@ -166,11 +182,13 @@ def server_environment(settings: Mapping[str, str], backend: Backend, folder: Pa
     }
     if not settings.get("MLFLOW_FLASK_SERVER_SECRET_KEY"):
         chosen["MLFLOW_FLASK_SERVER_SECRET_KEY"] = _kept_key(folder / "secret_key")
-    if hosts := _names(settings.get("MLFLOW_SERVER_ALLOWED_HOSTS", "")):
+    hosts = _names(settings.get("MLFLOW_SERVER_ALLOWED_HOSTS", ""))
+    if hosts:
         # The pages of this server ask it for their data, which MLflow takes for requests of a foreign site.
         origins = [f"{scheme}://{name}" for name in hosts for scheme in ("http", "https")]
         chosen["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = ",".join(origins)
     decided = {"MLFLOW_BACKEND_STORE_URI": address, "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini")}
+    decided["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(hosts) or LOOPBACK_HOSTS
     if backend.password is not None:
         decided["PGPASSWORD"] = backend.password
     _write_login_settings(folder / "auth.ini", settings, address)

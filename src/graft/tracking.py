@@ -8,18 +8,19 @@ Projects that share a server therefore need MLflow experiments of different name
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graft.mlflow_server import (  # first: it settles what mlflow reads while it is imported
+    MOST_RUNS,
     MlflowClient,
     UnreachableError,
     connect,
     default_tracking_uri,
     reachable,
     shown,
+    tracking_uri,
 )
 
 # isort: split
@@ -32,7 +33,6 @@ from graft.identified_runs import (
     CURRENT,
     EXPERIMENT,
     KEY,
-    MOST,
     REMOVED,
     STATE,
     SUPERSEDED,
@@ -46,7 +46,7 @@ from graft.operation_sections import Serve
 from graft.params import Params
 from graft.registry import register_champion
 from graft.run_parts import CHAMPION, complete_run, refresh_run
-from graft.trained import Project, TrainedModel, alone
+from graft.trained import MISSING, Project, TrainedModel, alone
 
 __all__ = ["Published", "UnreachableError", "default_tracking_uri", "publish"]
 
@@ -81,7 +81,7 @@ def publish(models: Sequence[TrainedModel], params: Params, project: Project) ->
     """
     for model in models:
         run_archive.keep(project.root, model, project)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project.root)
+    uri = tracking_uri(project.root)
     with alone(project.root), reachable(uri):
         client, experiment = connect(uri, params.tracking.experiment, project.root)
         publisher = _Publisher(client, experiment, project, params.serve)
@@ -109,14 +109,16 @@ class _Publisher:
         """By key, one of each."""
         past = " and ".join(f"tags.`{STATE}` != '{state}'" for state in (SUPERSEDED, REMOVED, EXPERIMENT))
         by_key: dict[str, list[Run]] = {}
-        for run in self._client.search_runs([self._experiment], f"tags.`{KEY}` != '' and {past}", max_results=MOST):
+        for run in self._client.search_runs(
+            [self._experiment], f"tags.`{KEY}` != '' and {past}", max_results=MOST_RUNS
+        ):
             by_key.setdefault(run.data.tags[KEY], []).append(run)
         return {key: keep_one(self._client, runs) for key, runs in by_key.items()}
 
     def bring_up_to_date(self, model: TrainedModel) -> Run:
         """The model's run, complete; a copy of the project changes nothing of one that was so before."""
         run = self._known.pop(model.key, None)
-        if run is None or not is_complete(run):
+        if run is None or not is_complete(run) or self._can_fill(run, model):
             run = self._complete(model)
         if not self._project.detached:
             if run.data.tags.get(COMPLETE) != "true":  # as projects of before this tag have them
@@ -124,13 +126,22 @@ class _Publisher:
             refresh_run(self._client, run, model)
         return run
 
+    def _can_fill(self, run: Run, model: TrainedModel) -> bool:
+        """Whether a run that sync told of without some of its files can have them now."""
+        return MISSING in run.data.tags and is_complete(run) and not model.missing
+
     def _complete(self, model: TrainedModel) -> Run:
         for tries_left in reversed(range(TRIES)):
             run = open_run(self._client, self._experiment, model.journal)
-            if is_complete(run):
+            if self._can_fill(run, model):
+                self._client.set_tag(run.info.run_id, COMPLETE, "false")
+                run = open_run(self._client, self._experiment, model.journal)
+            elif is_complete(run):
                 break
             try:
                 run = complete_run(self._client, run, model, self._project, self._limits)
+                if MISSING in run.data.tags and not model.missing:
+                    self._client.delete_tag(run.info.run_id, MISSING)
             except MlflowException:
                 if not tries_left or self._client.get_run(run.info.run_id).info.lifecycle_stage == "active":
                     raise
@@ -161,7 +172,8 @@ class _Publisher:
         """Mark the runs that the project no longer has; a listed model that waits for its training keeps its last."""
         listed = self._project.listed
         for run in self._known.values():
-            name, tags = run.data.tags["model"], run.data.tags
+            tags = run.data.tags
+            name = tags.get("model", "")  # people can take tags away
             if tags[STATE] != CURRENT or (name not in trained and name in listed):
                 continue
             state = SUPERSEDED if name in listed else REMOVED

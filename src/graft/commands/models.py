@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +36,7 @@ def predict(
     classifier = predicting.load_model(name, Path("models"))
     if abstain_below is not None:
         classifier = replace(classifier, abstain_below=abstain_below)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no part of a file stays behind
     answers = predicting.predict(classifier, paths, limits)
     written = answer_files.write_answers(answers, len(paths), classifier.classes, chosen, out)
     typer.echo(predicting.rule(name, classifier), err=True)

@@ -26,12 +26,15 @@ def sync() -> None:
 def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5000) -> None:
     """Open MLflow's UI on the pipeline's runs."""
     from graft.journal import project_root
-    from graft.mlflow_server import default_tracking_uri, shown
+    from graft.mlflow_server import shown, tracking_uri
+    from graft.team_settings import LOOPBACK_HOSTS
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(project_root())
+    uri = tracking_uri(project_root())
     if uri.startswith("http"):
         typer.echo(f"MLFLOW_TRACKING_URI names a server, which shows the runs itself: open {shown(uri)}")
         return
     typer.echo(f"MLflow shows {shown(uri)} at http://127.0.0.1:{port} (Ctrl-C ends it)")
     arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
+    hosts = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or LOOPBACK_HOSTS
+    environment = os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", *arguments], environment)
