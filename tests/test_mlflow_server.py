@@ -15,6 +15,7 @@ from graft.mlflow_server import (
     MlflowException,
     RefusedError,
     UnreachableError,
+    collided,
     connect,
     default_tracking_uri,
     reachable,
@@ -179,3 +180,8 @@ def test_telemetry_is_off_before_mlflow_is_imported(module):
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "CI", "PYTEST"))}
     assert subprocess.run([sys.executable, "-c", code], env=clean).returncode == 0
+
+
+def test_a_row_that_another_machine_wrote_first_is_told_from_other_errors():
+    assert collided(MlflowException('(psycopg2.errors.UniqueViolation) duplicate key value violates "metric_pk"'))
+    assert not collided(MlflowException("Invalid value for parameter 'name'"))

@@ -30,11 +30,11 @@ def test_the_ui_takes_the_hosts_of_this_machine_alone_unless_others_are_named(mo
     become = []
     monkeypatch.setattr(os, "execve", lambda *process: become.append(process))
     monkeypatch.chdir(Path(__file__).parents[1])
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////runs.db")
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", chosen)
     runs.ui(5001)
     ((_, command, environment),) = become
-    assert command[1:6] == ["-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///runs.db"]
+    assert command[1:6] == ["-m", "mlflow", "ui", "--backend-store-uri", "sqlite:////runs.db"]
     assert environment == os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": expected}
 
 

@@ -92,6 +92,11 @@ def reachable(uri: str) -> Iterator[None]:
         raise
 
 
+def collided(error: MlflowException) -> bool:
+    """Whether another machine wrote the same row to the server's database at the same moment; to be tried again."""
+    return any(word in str(error) for word in ("UniqueViolation", "IntegrityError"))
+
+
 def create_database(uri: str) -> None:
     """Make the SQLite file of an address where it is missing: whole or not at all, whatever ends this process.
 

@@ -107,7 +107,11 @@ def _version(client: MlflowClient, name: str, run: Run) -> ModelVersion:
     versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     first, *others = sorted(versions, key=lambda version: int(version.version))
     for version in others:  # of a lost answer, after which it was asked for again, or of another machine
-        client.delete_model_version(name, str(version.version))
+        try:
+            client.delete_model_version(name, str(version.version))
+        except MlflowException as error:  # that machine may have seen it, too
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
     return first
 
 

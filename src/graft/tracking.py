@@ -8,6 +8,7 @@ Projects that share a server therefore need MLflow experiments of different name
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from graft.mlflow_server import (  # first: it settles what mlflow reads while i
     MOST_RUNS,
     MlflowClient,
     UnreachableError,
+    collided,
     connect,
     default_tracking_uri,
     reachable,
@@ -44,13 +46,13 @@ from graft.identified_runs import (
 from graft.nested_runs import tag_nested
 from graft.operation_sections import Serve
 from graft.params import Params
-from graft.registry import register_champion
+from graft.registry import Registered, register_champion
 from graft.run_parts import CHAMPION, complete_run, refresh_run
 from graft.trained import MISSING, Project, TrainedModel, alone
 
 __all__ = ["Published", "UnreachableError", "default_tracking_uri", "publish"]
 
-TRIES = 3  # at a run that another machine deletes meanwhile
+TRIES = 5  # at a run that another machine writes to or deletes meanwhile
 LONGEST_WAIT = 60  # seconds until that machine has completed its own; it may have died
 
 
@@ -92,9 +94,20 @@ def publish(models: Sequence[TrainedModel], params: Params, project: Project) ->
             publisher.retire({model.name for model in models})
             for model in models:
                 if model.champion:
-                    done = register_champion(client, runs[model.key], model, params, project.prepared)
+                    done = _register(client, runs[model.key], model, params, project)
                     return Published(new, done.version, done.alias, done.reason, shown(uri))
     return Published(new, None, None, "", shown(uri))
+
+
+def _register(client: MlflowClient, run: Run, model: TrainedModel, params: Params, project: Project) -> Registered:
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return register_champion(client, run, model, params, project.prepared)
+        except MlflowException as error:
+            if not (tries_left and collided(error)):
+                raise
+            time.sleep(random.uniform(0.5, 2))
+    raise AssertionError  # the last try returns or raises
 
 
 class _Publisher:
@@ -143,20 +156,24 @@ class _Publisher:
                 if MISSING in run.data.tags and not model.missing:
                     self._client.delete_tag(run.info.run_id, MISSING)
             except MlflowException:
-                if not tries_left or self._client.get_run(run.info.run_id).info.lifecycle_stage == "active":
+                if not tries_left:
                     raise
-                self._wait_for_another(model.key)
+                self._let_another_finish(run)
                 continue
             self.completed.append(model.key)
             break
         return run
 
-    def _wait_for_another(self, key: str) -> None:
-        """Another machine had a run of this key, too, and kept that: let it be completed, rather than fight for it."""
-        deadline = time.monotonic() + LONGEST_WAIT
+    def _let_another_finish(self, run: Run) -> None:
+        """Another machine told of the same at the same moment: wait for it, rather than fight about the same rows.
+
+        Where it had a run of its own and kept that, this one is deleted; that is to be completed then.
+        """
+        active = self._client.get_run(run.info.run_id).info.lifecycle_stage == "active"  # no server, no answer: raises
+        deadline = time.monotonic() + (random.uniform(1, 3) if active else LONGEST_WAIT)
         while time.monotonic() < deadline:
-            run = find_run(self._client, self._experiment, key)
-            if run is None or is_complete(run):
+            kept = find_run(self._client, self._experiment, run.data.tags[KEY])
+            if kept is None or is_complete(kept):
                 return
             time.sleep(0.5)
 
