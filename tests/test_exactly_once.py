@@ -90,61 +90,49 @@ def test_a_restored_training_keeps_its_run_and_an_empty_server_gets_all_of_them(
 
 
 def test_experiments_are_logged_once_and_move_no_alias(project: TinyProject, tmp_path: Path) -> None:
-    project.dvc("repro")
-    first, champion = project.journals(), champion_version(project.store)
-    project.dvc("exp", "run", "--name", "here", "--set-param", f"{EPOCHS}=2")
-    here = project.journal("small")
-    assert_logged_once(project.store, [*first, here])
-    expected = {key_of(first[0]): "current", key_of(first[1]): "current", key_of(here): "experiment"}
-    assert states(project.store) == expected
-    assert champion_version(project.store) == champion
-    project.git("checkout", "--quiet", ".")
-
-    for name, epochs in (("queued-four", 4), ("queued-five", 5)):
+    names = {"queued-four": 4, "queued-five": 5}
+    for name, epochs in names.items():
         project.dvc("exp", "run", "--queue", "--name", name, "--set-param", f"{EPOCHS}={epochs}")
-    project.dvc("exp", "run", "--run-all", "--jobs", "2")
-    queued = [of_experiment(project, name, tmp_path) for name in ("queued-four", "queued-five")]
-    assert_logged_once(project.store, [*first, here, *queued])
-    assert states(project.store) == expected | {key_of(journal): "experiment" for journal in queued}
-    assert champion_version(project.store) == champion
-    runs = model_runs(project.store)
-    assert [runs[key_of(one)].data.tags["dvc.experiment"] for one in queued] == ["queued-four", "queued-five"]
-
-    project.dvc("exp", "apply", "queued-four")  # and it is the project's own
-    project.dvc("repro")
-    assert_logged_once(project.store, [*first, here, *queued])
-    assert states(project.store)[key_of(queued[0])] == "current"
-    assert states(project.store)[key_of(first[1])] == "superseded"
-
-
-def two_at_once(project: TinyProject, folder: Path) -> list[JournalRecord]:
-    """The journals of two experiments that ran beside each other."""
-    names = {"two": 2, "four": 4}
-    commands = [
-        project.start("dvc", "exp", "run", "--temp", "--name", name, "--set-param", f"{EPOCHS}={epochs}")
-        for name, epochs in names.items()
-    ]
-    for command in commands:
-        project.end(command)
-    return [of_experiment(project, name, folder) for name in names]
-
-
-def test_two_experiments_at_once_share_a_new_database(project: TinyProject, tmp_path: Path) -> None:
-    experiments = two_at_once(project, tmp_path)
-    assert_logged_once(project.store, [project.journal("cnn"), *experiments])
+    project.run_queue(tasks=2, jobs=2)  # both make the database
+    four, five = (of_experiment(project, name, tmp_path) for name in names)
+    assert_logged_once(project.store, [project.journal("cnn"), four, five])
     assert set(states(project.store).values()) == {"experiment"}
     assert champion_version(project.store) is None
+    runs = model_runs(project.store)
+    assert [runs[key_of(one)].data.tags["dvc.experiment"] for one in (four, five)] == list(names)
+
     project.dvc("repro")
-    assert_logged_once(project.store, [*project.journals(), *experiments])
-    assert states(project.store)[key_of(project.journal("cnn"))] == "current"
+    cnn, small = project.journals()
+    champion = champion_version(project.store)
+    assert champion is not None
+    project.dvc("exp", "run", "--name", "here", "--set-param", f"{EPOCHS}=2")
+    here = project.journal("small")
+    assert_logged_once(project.store, [cnn, small, here, four, five])
+    expected = dict.fromkeys(map(key_of, (four, five, here)), "experiment")
+    expected |= dict.fromkeys(map(key_of, (cnn, small)), "current")
+    assert states(project.store) == expected
+    assert champion_version(project.store) == champion
+
+    project.git("checkout", "--quiet", ".")
+    project.dvc("exp", "apply", "queued-four")
+    project.dvc("repro")  # by which it is the project's own
+    assert_logged_once(project.store, [cnn, small, here, four, five])
+    assert states(project.store) == expected | {key_of(four): "current", key_of(small): "superseded"}
 
 
 @needs_postgres
 def test_two_experiments_at_once_share_the_server_of_a_team(project: TinyProject, tmp_path: Path) -> None:
+    names = {"two": 2, "four": 4}
     with team_server() as team:
         login = {name: value for name, value in team.environment().items() if name.startswith("MLFLOW_TRACKING_")}
         told = TinyProject(project.root, login)
-        experiments = two_at_once(told, tmp_path)
+        commands = [
+            told.start("dvc", "exp", "run", "--temp", "--name", name, "--set-param", f"{EPOCHS}={epochs}")
+            for name, epochs in names.items()
+        ]
+        for command in commands:
+            told.end(command)
+        experiments = [of_experiment(told, name, tmp_path) for name in names]
         assert_logged_once(team.store, [project.journal("cnn"), *experiments])
         told.dvc("repro")
         assert_logged_once(team.store, [*project.journals(), *experiments])
