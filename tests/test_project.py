@@ -55,6 +55,7 @@ TESTED_WITH = {
     "operation_sections": "sections",
     "publisher_process": "live",
     "run_parameters": "trained",
+    "runs_page": "run_commands",
     "records": "sources",
     "trials": "training",
     "unpacking": "archives",

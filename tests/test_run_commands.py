@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from graft.commands import runs
+from graft.mlflow_server import connect, default_tracking_uri
 from graft.team_settings import LOOPBACK_HOSTS
 
 
@@ -25,16 +26,29 @@ def test_the_ui_of_a_server_is_the_servers_own(tmp_path):
     )
 
 
+def test_the_ui_names_the_page_that_lists_the_models(tmp_path, monkeypatch, capsys):
+    uri = default_tracking_uri(tmp_path)
+    monkeypatch.setattr(os, "execve", lambda *process: None)
+    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    runs.ui(5001)
+    assert "at http://127.0.0.1:5001/ (Ctrl-C" in capsys.readouterr().out
+    _, experiment = connect(uri, "graft", tmp_path)
+    runs.ui(5001)
+    address = f"http://127.0.0.1:5001/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    assert f"at {address}&viewStateShareKey=models (Ctrl-C" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("chosen", "expected"), [("", LOOPBACK_HOSTS), ("ui.example.org", "ui.example.org")])
-def test_the_ui_takes_the_hosts_of_this_machine_alone_unless_others_are_named(monkeypatch, chosen, expected):
+def test_the_ui_takes_the_hosts_of_this_machine_alone_unless_others_are_named(tmp_path, monkeypatch, chosen, expected):
     become = []
     monkeypatch.setattr(os, "execve", lambda *process: become.append(process))
     monkeypatch.chdir(Path(__file__).parents[1])
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////runs.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", chosen)
     runs.ui(5001)
     ((_, command, environment),) = become
-    assert command[1:6] == ["-m", "mlflow", "ui", "--backend-store-uri", "sqlite:////runs.db"]
+    assert command[1:6] == ["-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{tmp_path}/runs.db"]
     assert environment == os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": expected}
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from graft.errors import GraftError
+from graft.runs_page import view_tags
 
 SQLITE = "sqlite:///"
 MOST_RUNS = 50_000  # that MLflow lists at once
@@ -138,7 +139,7 @@ def connect(uri: str, name: str, root: Path) -> tuple[MlflowClient, str]:
     # Not in the working directory, which may be an experiment's.
     artifacts = str(Path(uri.removeprefix(SQLITE)).parent / "mlartifacts") if uri.startswith(SQLITE) else None
     try:
-        return client, client.create_experiment(name, artifacts, {"mlflow.experimentKind": "custom_model_development"})
+        return client, client.create_experiment(name, artifacts, view_tags())
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -26,14 +26,19 @@ def sync() -> None:
 def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5000) -> None:
     """Open MLflow's UI on the pipeline's runs."""
     from graft.journal import project_root
-    from graft.mlflow_server import shown, tracking_uri
+    from graft.mlflow_server import MlflowClient, create_database, shown, tracking_uri
+    from graft.params import load_params
+    from graft.runs_page import runs_page
+    from graft.stages import PARAMS_FILE
     from graft.team_settings import LOOPBACK_HOSTS
 
     uri = tracking_uri(project_root())
     if uri.startswith("http"):
         typer.echo(f"MLFLOW_TRACKING_URI names a server, which shows the runs itself: open {shown(uri)}")
         return
-    typer.echo(f"MLflow shows {shown(uri)} at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    create_database(uri)
+    page = runs_page(MlflowClient(uri), load_params(PARAMS_FILE).tracking.experiment)
+    typer.echo(f"MLflow shows {shown(uri)} at http://127.0.0.1:{port}{page} (Ctrl-C ends it)")
     arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     hosts = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or LOOPBACK_HOSTS
     environment = os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
