@@ -14,7 +14,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import children
 import growth
 import operations
+import serving
 import summary
+import tracking
 from operations import WORK, Setting, Work
 
 
@@ -106,3 +108,15 @@ def test_a_table_is_markdown() -> None:
         [{"name": "a", "seconds": 1.234, "rows": 1378}, {"name": "b", "seconds": 56.78, "rows": 2}]
     )
     assert text == "| name | seconds | rows |\n| --- | --: | --: |\n| a | 1.23 | 1,378 |\n| b | 56.8 | 2 |"
+
+
+def test_a_line_of_the_serving_benchmark_counts_images_and_waits() -> None:
+    line = serving.row("server", 2, (serving.Waits([0.1, 0.3], ["refused"]), 2.0))
+    assert (line["requests"], line["errors"], line["images/s"]) == (2, 1, 2.0)
+    assert line["p50 ms"] == pytest.approx(200)
+
+
+def test_what_mlflow_costs_is_its_share_of_all_other_stages() -> None:
+    found = tracking.overhead([{"a": 100.0, "track": 4.0}], [{"a": 102.0, "track": 5.0}])
+    assert found["overhead"] == pytest.approx(0.07)
+    assert found["overhead without live"] == pytest.approx(0.04)

@@ -11,7 +11,7 @@ from live_training import PARAMS, recorded
 from test_live import points, runs
 
 from graft.journal import Journal, read_journal
-from graft.live_publisher import MOST, Publisher
+from graft.live_publisher import MOST_METRICS, Publisher
 from graft.mlflow_server import MlflowClient, MlflowException, UnreachableError, default_tracking_uri
 from graft.storage import ArtifactError
 
@@ -69,10 +69,10 @@ def test_a_call_tells_what_is_new_and_a_journal_that_was_moved_is_read_to_its_en
 
 
 def test_more_than_mlflow_takes_at_once_is_told_in_parts(root: Path, journal: Journal, publisher: Publisher) -> None:
-    train(journal, 1, MOST // 3 + 2)
+    train(journal, 1, MOST_METRICS // 3 + 2)
     publisher.publish()
     uri = default_tracking_uri(root)
-    assert len(points(uri, *runs(uri))) == 3 * (MOST // 3 + 2) > MOST
+    assert len(points(uri, *runs(uri))) == 3 * (MOST_METRICS // 3 + 2) > MOST_METRICS
 
 
 def test_a_line_that_is_being_written_is_told_when_it_is_whole(
