@@ -23,7 +23,7 @@ def view_tags() -> dict[str, str]:
         "selectedColumns": list(COLUMNS),
         "orderByKey": COLUMNS[0],
         "orderByAsc": False,
-        "searchFilter": "tags.`graft.state` = 'current'",
+        "searchFilter": "tags.`graft.state` = 'current' and tags.`graft.key` != ''",  # not the runs under them
     }
     return {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: json.dumps(view)}
 
