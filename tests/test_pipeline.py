@@ -102,7 +102,8 @@ def run_pipeline(root: Path, params: Params) -> None:
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {}}))
     track.run(
         params, runs=reports / "runs", models=root / "models", leaderboard=reports / "leaderboard.json",
-        figures=reports / "figures/models", prepared=prepared, data_report=reports / "data", lock=root / "dvc.lock",
+        figures=reports / "figures/models", report=reports / "index.html", prepared=prepared, data_report=reports / "data",
+        lock=root / "dvc.lock",
     )  # fmt: skip
 
 
@@ -210,7 +211,16 @@ def runs_in_mlflow(root: Path, params: Params) -> Any:
 
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(params.tracking.experiment)
-    return client, client.search_runs([experiment.experiment_id])
+    return client, client.search_runs([experiment.experiment_id], "tags.`graft.key` != ''")
+
+
+def test_the_further_training_of_each_model_is_a_run_under_its_own(finished: Any) -> None:
+    root, params = finished
+    client, runs = runs_in_mlflow(root, params)
+    nested = client.search_runs([runs[0].info.experiment_id], "tags.kind = 'repeat'")
+    assert {run.data.tags["mlflow.parentRunId"] for run in nested} == {run.info.run_id for run in runs}
+    assert {run.info.run_name for run in nested} == {"repeat-02"}
+    assert all("val_accuracy" in run.data.metrics for run in nested)
 
 
 def test_mlflow_holds_one_finished_run_per_model_and_the_champion(finished: Any) -> None:
