@@ -1,11 +1,15 @@
 """Fixtures that several test modules share."""
 
 import os
+import signal
 from pathlib import Path
 
 # As graft.runtime does for the stages: both must stand before anything imports TensorFlow.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background jobs have it, and what they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

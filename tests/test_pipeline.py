@@ -102,8 +102,8 @@ def run_pipeline(root: Path, params: Params) -> None:
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {}}))
     track.run(
         params, runs=reports / "runs", models=root / "models", leaderboard=reports / "leaderboard.json",
-        figures=reports / "figures/models", report=reports / "index.html", prepared=prepared, data_report=reports / "data",
-        lock=root / "dvc.lock",
+        figures=reports / "figures/models", report=reports / "index.html", prepared=prepared,
+        data_report=reports / "data", lock=root / "dvc.lock",
     )  # fmt: skip
 
 
