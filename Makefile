@@ -76,8 +76,8 @@ ui: setup ## Open the MLflow UI on this machine
 server: setup ## Run MLflow for a team: PostgreSQL, artifacts, logins (docs/server.md)
 	@$(BIN)/graft server $(if $(PORT),--port "$(PORT)")
 
-test: setup ## Run the tests
-	$(BIN)/python -m pytest
+test: setup ## Run the tests, one process per core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: setup ## Lint, check formatting and types
 	$(BIN)/ruff check .
