@@ -32,11 +32,6 @@ ROWS = pd.DataFrame(
 MANIFEST = Manifest(ROWS, CLASSES)
 
 
-def write_shards(folder, name, rows):
-    with ShardWriter(folder, name, (2,), np.float32) as writer:
-        writer.append(np.arange(2.0 * rows).reshape(rows, 2))
-
-
 def test_a_manifest_comes_back(tmp_path):
     write_manifest(tmp_path, MANIFEST)
     manifest = read_manifest(tmp_path)
@@ -79,10 +74,11 @@ def test_class_numbers_follow_the_order_of_the_classes():
 
 
 def test_images_belong_to_an_index_of_as_many_rows(tmp_path):
-    write_shards(tmp_path, "images", 4)
-    assert len(read_images(tmp_path, 4)) == 4
-    with pytest.raises(ArtifactError, match="images has 4 rows, its index has 5"):
-        read_images(tmp_path, 5)
+    with ShardWriter(tmp_path, "images", (2,), np.float32, ROWS) as writer:
+        writer.append(np.zeros((4, 2)))
+    assert len(read_images(tmp_path, ROWS)) == 4
+    with pytest.raises(ArtifactError, match="images has 4 rows, its index has 3"):
+        read_images(tmp_path, ROWS[:3])
 
 
 VIEWS = pd.DataFrame({"image_id": ["a", "c"] * 3, "view": [0, 0, 1, 1, 2, 2]})
@@ -107,7 +103,7 @@ def test_views_belong_to_the_training_images_of_a_manifest(tmp_path):
 def test_views_of_another_manifest_are_refused(tmp_path, views):
     write_table(tmp_path / "views.parquet", views)
     with pytest.raises(
-        ArtifactError, match="does not hold the views of this manifest's training images; rerun augment"
+        ArtifactError, match=r"views.parquet does not hold the views of this manifest's training images; rerun augment"
     ):
         read_views(tmp_path, MANIFEST)
 
@@ -206,3 +202,47 @@ def test_classes_of_another_run_are_refused(tmp_path):
     write_json(tmp_path / "classes.json", ["bees"])
     with pytest.raises(ArtifactError, match=r"labels must be among \['bees'\], received 'ants'"):
         read_manifest(tmp_path)
+
+
+def test_a_digest_stands_for_what_predictions_depend_on():
+    assert MANIFEST.digest == Manifest(ROWS.copy(), CLASSES).digest
+    assert MANIFEST.digest == Manifest(ROWS.assign(source="", width=1), CLASSES).digest
+    others = [ROWS[::-1], *(ROWS.assign(**{name: "x"}) for name in ("image_id", "label", "split", "group"))]
+    digests = {Manifest(rows, CLASSES).digest for rows in others} | {Manifest(ROWS, CLASSES[::-1]).digest}
+    assert len(digests - {MANIFEST.digest}) == 6
+
+
+def test_predictions_carry_the_manifest_that_they_are_of(tmp_path):
+    path = tmp_path / "predictions.parquet"
+    write_predictions(path, Predictions(HELD_OUT, PROBABILITIES, CLASSES, 1.0, MANIFEST.digest))
+    assert read_predictions(path).manifest == MANIFEST.digest
+    assert read_predictions(path, manifest=MANIFEST).rows["image_id"].tolist() == ["b", "d"]
+    write_predictions(path, Predictions(HELD_OUT, PROBABILITIES, CLASSES))
+    assert read_predictions(path).manifest is None
+    with pytest.raises(ArtifactError, match=r"must be of the manifest with the digest .* received none"):
+        read_predictions(path, manifest=MANIFEST)
+
+
+def test_archived_predictions_may_be_from_before_there_were_schemas(tmp_path):
+    path, columns = tmp_path / "predictions.parquet", {"p:ants": PROBABILITIES[:, 0], "p:bees": PROBABILITIES[:, 1]}
+    HELD_OUT[["image_id", "split", "label"]].assign(temperature=1.0, **columns).to_parquet(path)
+    with pytest.raises(ArtifactError, match="must be of schema 1, received none"):
+        read_predictions(path)
+    np.testing.assert_array_equal(read_predictions(path, archived=True).probabilities, PROBABILITIES)
+
+
+def test_rows_belong_to_their_index(tmp_path):
+    index = VIEWS[:4]
+    with ShardWriter(tmp_path, "images", (2,), np.float32, index) as writer:
+        writer.append(np.zeros((4, 2)))
+    assert len(read_images(tmp_path, index)) == 4
+    for other in (index[::-1], index.assign(view=0), index[["image_id"]], index.assign(image_id="a")):
+        with pytest.raises(ArtifactError, match=r"images.json must be of the images whose list has the digest"):
+            read_images(tmp_path, other)
+
+
+def test_rows_of_no_index_are_refused(tmp_path):
+    with ShardWriter(tmp_path, "images", (2,), np.float32) as writer:
+        writer.append(np.zeros((4, 2)))
+    with pytest.raises(ArtifactError, match=r"images.json must be of the images .*, received none; it is of another"):
+        read_images(tmp_path, ROWS)

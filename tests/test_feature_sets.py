@@ -56,7 +56,7 @@ def write_folder(folder: Path, stored: list[str]) -> FeatureSet:
     write_table(folder / "index.parquet", index)
     write_json(folder / "plan.json", {"stored": stored})
     for point in stored:
-        with ShardWriter(folder, point, (1,), np.float32) as writer:
+        with ShardWriter(folder, point, (1,), np.float32, index) as writer:
             writer.append(np.arange(7, dtype=np.float32)[:, None])
     return read_features(folder, MANIFEST)
 
@@ -83,7 +83,7 @@ def test_pixels_are_a_point_like_any_other_where_they_are_given(tmp_path: Path) 
 def test_features_of_another_manifest_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, ["top"])
     swapped = Manifest(MANIFEST.rows.iloc[[1, 0, 2]].reset_index(drop=True), ("a",))
-    with pytest.raises(ArtifactError, match="does not hold the features of this manifest's images"):
+    with pytest.raises(ArtifactError, match=r"index.parquet does not list this manifest's images"):
         read_features(tmp_path, swapped)
 
 

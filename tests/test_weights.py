@@ -7,7 +7,7 @@ import pytest
 
 from graft import runtime
 from graft.sections import Base
-from graft.storage import ArtifactError, read_json
+from graft.storage import ArtifactError, read_json, write_json
 from graft.weights import load_base, obtain_base, save_base
 
 RANDOM = Base(application="MobileNet", input_size=32, width=0.25, weights="random", depends_on=Path("x"))
@@ -36,6 +36,22 @@ def test_weights_that_are_not_the_cards_are_refused(tmp_path: Path) -> None:
         load_base(tmp_path)
     weights.unlink()
     with pytest.raises(ArtifactError, match="missing"):
+        load_base(tmp_path)
+
+
+def test_an_architecture_that_is_not_the_cards_is_refused(tmp_path: Path) -> None:
+    """It would load: the weights fit another activation, too."""
+    save_base(tmp_path, obtain_base(RANDOM), {})
+    path = tmp_path / "base.json"
+    path.write_text(path.read_text().replace("same", "SAME", 1))
+    with pytest.raises(ArtifactError, match=r"base\.json must have sha256 [0-9a-f]+, received .*; rerun pretrain"):
+        load_base(tmp_path)
+
+
+@pytest.mark.parametrize("card", [[], {}, {"weights_sha256": 7}], ids=["a list", "empty", "a number"])
+def test_a_card_that_gives_no_hash_is_refused(tmp_path: Path, card: object) -> None:
+    write_json(tmp_path / "card.json", card)
+    with pytest.raises(ArtifactError, match=r"card\.json must give weights_sha256 as text, received"):
         load_base(tmp_path)
 
 

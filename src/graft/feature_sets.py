@@ -80,7 +80,7 @@ def read_view_pixels(prepared: Path, augmented: Path, manifest: Manifest) -> Vie
         ArtifactError: a folder is missing or damaged, or does not belong to the manifest.
     """
     views = read_views(augmented, manifest)
-    return ViewPixels(read_images(prepared, len(manifest.rows)), read_images(augmented, len(views)), views)
+    return ViewPixels(read_images(prepared, manifest.rows), read_images(augmented, views), views)
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,28 @@ def read_features(folder: Path, manifest: Manifest, pixels: Rows | None = None) 
         ArtifactError: a file is missing or damaged, or rows, index and manifest do not belong together.
     """
     index = read_table(folder / ROWS, ("image_id", "split", "label", "view"))
-    columns = ["image_id", "split", "label"]
-    first = index[columns].head(len(manifest.rows))
-    if first.to_numpy().tolist() != manifest.rows[columns].to_numpy().tolist():
-        raise ArtifactError(f"{folder} does not hold the features of this manifest's images; rerun features")
+    _check_index(folder / ROWS, index, manifest)
     stored: dict[str, Rows] = {} if pixels is None else {IMAGE: pixels}
     if pixels is not None and len(pixels) != len(index):
         raise ArtifactError(f"{folder} has {len(index)} rows, the images have {len(pixels)} views; rerun features")
-    stored |= {point: read_rows(folder, point, len(index)) for point in read_json(folder / PLAN)["stored"]}
+    stored |= {point: read_rows(folder, point, index) for point in _stored_points(folder / PLAN)}
     return FeatureSet(index, stored, manifest.classes)
+
+
+def _check_index(path: Path, index: pd.DataFrame, manifest: Manifest) -> None:
+    """Refuse an index that feature_index does not make of this manifest and some number of views."""
+    columns, train = ["image_id", "split", "label"], manifest.positions("train")
+    further = np.tile(train, max(0, len(index) - len(manifest.rows)) // max(1, len(train)))
+    expected = manifest.rows[columns].iloc[np.concatenate([np.arange(len(manifest.rows)), further])]
+    views = np.concatenate([np.zeros(len(manifest.rows), int), 1 + np.arange(len(further)) // max(1, len(train))])
+    same = len(index) == len(expected) and (index["view"].to_numpy() == views).all()
+    if not same or (index[columns].to_numpy(object) != expected.to_numpy(object)).any():
+        raise ArtifactError(f"{path} does not list this manifest's images and their views in order; rerun features")
+
+
+def _stored_points(path: Path) -> list[str]:
+    plan = read_json(path)
+    points = plan.get("stored") if isinstance(plan, dict) else None
+    if not isinstance(points, list) or not all(isinstance(point, str) for point in points):
+        raise ArtifactError(f"{path} must list the stored points, received {plan!r}; rerun features")
+    return points
