@@ -65,12 +65,14 @@ class Training:
 
     def stage(self) -> psutil.Process:
         """The process that trains; what tells MLflow of it is its child, and is not held with it."""
-        (found,) = [
+        found = [
             one
             for one in psutil.Process(self.process.pid).children(recursive=True)
             if "graft.stages.baseline" in one.cmdline() and one.name().startswith("python")
         ]
-        return found
+        parents = {one.ppid() for one in found}  # which only watch
+        (training,) = [one for one in found if one.pid not in parents]
+        return training
 
     def further_epoch(self) -> None:
         """Let it record one epoch or more, and hold it again."""

@@ -111,23 +111,25 @@ def _obey(key: str) -> None:
     identity = RunIdentity(key, "cnn", "baseline", None, "baseline@cnn", PARAMS)
     words, epoch = iter(sys.stdin.readline, ""), 0
     assert next(words) == "start\n"
-    with identity.recorded(TRACKING) as journal:
-        _did(0.0)
-        for word in words:
-            started = time.monotonic()
-            match word.strip():
-                case "epoch":
-                    epoch += 1
-                    journal.epoch(epoch, "train", _metrics(epoch))
-                case "sample":
-                    journal.system({"system/cpu_utilization_percentage": 50.0})
-                case "fail":
-                    raise _ToldError("the loss must stay finite")
-                case "end":
-                    break
-            _did(time.monotonic() - started)
-        journal.finish({"val_accuracy": 0.5}, {"train_seconds": 1.0})
-        journal.move_to(Path("out") / f"{key}.jsonl")
+    with identity.recorded({}) as journal:
+        with identity.followed(journal, TRACKING):
+            _did(0.0)
+            for word in words:
+                started = time.monotonic()
+                match word.strip():
+                    case "epoch":
+                        epoch += 1
+                        journal.epoch(epoch, "train", _metrics(epoch))
+                    case "sample":
+                        journal.system({"system/cpu_utilization_percentage": 50.0})
+                    case "fail":
+                        raise _ToldError("the loss must stay finite")
+                    case "end":
+                        break
+                _did(time.monotonic() - started)
+            journal.finish({"val_accuracy": 0.5}, {"train_seconds": 1.0})
+            journal.write_to(Path("out") / f"{key}.jsonl")
+        journal.remove()
     assert "mlflow" not in sys.modules
 
 

@@ -10,7 +10,7 @@ import pytest
 from tuning_on_trial import Memory, small
 
 from graft.batches import Rows
-from graft.heads import best_trial, fit_heads, head_grid
+from graft.heads import Vectors, best_trial, fit_heads, head_grid
 from graft.sections import Finetune
 from graft.trials import Phase, TrainingError, Trial
 
@@ -28,9 +28,10 @@ def rows() -> tuple[Rows, Rows]:
 
 
 def fitted(settings: Finetune, published: list[Any] | None = None, before: Any = None) -> Any:
+    train, validation = rows()
+    vectors = Vectors(train, validation, before, features=6, classes=3, scale=(np.zeros(6), np.full(6, 2.0)))
     return fit_heads(
-        *rows(), settings, features=6, classes=3, scale=(np.zeros(6), np.full(6, 2.0)), before=before, seed=7,
-        publish=lambda *record: None if published is None else published.append(record),
+        vectors, settings, seed=7, publish=lambda *record: None if published is None else published.append(record),
     )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -170,11 +172,13 @@ def test_every_line_is_readable_before_the_run_ends(tmp_path):
     assert [record["epoch"] for record in read_journal(tmp_path / "journal.jsonl").epochs] == [1]
 
 
-def test_what_an_interrupted_run_left_is_begun_anew(tmp_path):
+def test_what_a_run_of_other_params_left_is_begun_anew(tmp_path, capsys):
     Journal.start(tmp_path, HEADER).epoch(1, "frozen", {"loss": 0.5})
     Journal.start(tmp_path, {**HEADER, "params": {"seed": 2}})
     record = read_journal(tmp_path / "journal.jsonl")
     assert (record.header["params"], record.epochs) == ({"seed": 2}, [])
+    reason = "training is not gone on with: .*journal.jsonl is of another run: its params is not the same"
+    assert re.search(reason, capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -400,6 +404,221 @@ def test_a_running_stage_sees_the_key_that_dvc_lock_will_hold(tmp_path, monkeypa
 def test_reading_a_journal_needs_neither_dvc_nor_mlflow():
     code = "import sys, graft.journal; sys.exit(any(name in sys.modules for name in ('dvc', 'mlflow', 'tensorflow')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+HISTORY = fake.grid(1)[0]["history"]
+REPEAT = {"name": "repeat-02", "seed": 1001, "history": HISTORY, "metrics": {"val_accuracy": 0.5}}
+MACHINE = {"processor": "x86_64 a", "threads": "2", "instructions": "sse " * 60}
+
+
+def record_all(run, epochs=3):
+    for number in range(1, epochs + 1):
+        run.epoch(number, "frozen", {"loss": 1 / number, "val_loss": 2 / number})
+    for candidate in fake.grid(2):
+        run.candidate(candidate)
+    run.repeat(REPEAT)
+
+
+def interrupted(folder, machine=MACHINE):
+    """Its journal, with three epochs, two candidates, a repeat and a sample."""
+    run = Journal.start(folder, HEADER, machine)
+    assert not run.resumed
+    record_all(run)
+    run.system({"system/cpu_utilization_percentage": 50})
+    run.close()
+    return folder / "journal.jsonl"
+
+
+def test_an_interrupted_journal_goes_on_with_the_start_and_times_that_it_had_and_nothing_double(tmp_path, capsys):
+    before = read_journal(interrupted(tmp_path / "work"))
+    run = Journal.start(tmp_path / "work", HEADER, MACHINE)
+    assert run.resumed
+    assert capsys.readouterr().out == (
+        f"going on with the training that began at {before.header['started']}: 3 epochs recorded\n"
+    )
+    record_all(run, epochs=4)
+    run.system({"system/cpu_utilization_percentage": 75})
+    run.finish({}, {})
+    run.move_to(tmp_path / "journal.jsonl")
+    after = read_journal(tmp_path / "journal.jsonl")
+    assert after.header == before.header
+    assert after.epochs[:3] == before.epochs
+    assert [epoch["epoch"] for epoch in after.epochs] == [1, 2, 3, 4]
+    assert after.epochs[3]["time"] >= before.system[0]["time"]
+    assert (after.candidates, after.repeats) == (fake.grid(2), [REPEAT])
+    assert [sample["metrics"]["system/cpu_utilization_percentage"] for sample in after.system] == [50, 75]
+
+
+@pytest.mark.parametrize("lost", [1, 20, 60])
+def test_a_torn_last_line_is_cut_off_and_told_again(tmp_path, lost):
+    path = interrupted(tmp_path)
+    whole = path.read_bytes()
+    samples = whole.splitlines(keepends=True)[-1]
+    path.write_bytes(whole[: -len(samples) - lost])  # in the middle of the repeat
+    run = Journal.start(tmp_path, HEADER, MACHINE)
+    kept = path.read_bytes()
+    assert whole.startswith(kept)
+    assert kept.endswith(b"}\n")
+    record_all(run)
+    run.finish({}, {})
+    record = read_journal(path)
+    assert (len(record.epochs), len(record.candidates), record.repeats) == (3, 2, [REPEAT])
+    assert path.read_bytes().startswith(whole[: -len(samples)])
+
+
+def test_the_end_of_a_journal_that_was_not_moved_any_more_is_written_again(tmp_path):
+    run = Journal.start(tmp_path, HEADER, MACHINE)
+    run.epoch(1, "frozen", {"loss": 0.5})
+    run.finish({"val_accuracy": 0.5}, {"train_seconds": 1.0})
+    run.close()
+    again = Journal.start(tmp_path, HEADER, MACHINE)
+    assert not read_journal(tmp_path / "journal.jsonl").complete
+    again.epoch(1, "frozen", {"loss": 0.5})
+    again.finish({"val_accuracy": 0.5}, {"train_seconds": 2.0})
+    record = read_journal(tmp_path / "journal.jsonl")
+    assert (record.metrics, record.timings) == ({"val_accuracy": 0.5}, {"train_seconds": 2.0})
+    assert len(record.epochs) == 1
+
+
+def test_what_differs_from_before_the_interruption_is_refused_with_both_and_what_to_do(tmp_path):
+    path = interrupted(tmp_path)
+    before, first = path.read_bytes(), fake.grid(2)[0]
+    run = Journal.start(tmp_path, HEADER, MACHINE)
+    with pytest.raises(ArtifactError) as refused:
+        run.epoch(2, "frozen", {"loss": 0.5, "val_loss": 1.0 + 2**-52})
+    assert str(refused.value) == (
+        f'{path}: epoch 2 must be what it was before the interruption, {{"phase": "frozen", "metrics": {{"loss": 0.5, '
+        '"val_loss": 1.0}}, received {"phase": "frozen", "metrics": {"loss": 0.5, "val_loss": 1.0000000000000002}}: '
+        "the training is not repeatable on this machine, or a file it reads has changed; "
+        f"delete {tmp_path} and train it from the start"
+    )
+    with pytest.raises(ArtifactError, match=r"epoch 1 must be what .*\"frozen\".*received .*\"unfrozen\""):
+        run.epoch(1, "unfrozen", {"loss": 1.0, "val_loss": 2.0})
+    with pytest.raises(ArtifactError, match=r"head-01 must be what it was .*head-01.*received .*head-01"):
+        run.candidate(first | {"chosen": not first["chosen"]})
+    with pytest.raises(ArtifactError, match=r"repeat-02 must be what it was .*1001.*received .*2001"):
+        run.repeat(REPEAT | {"seed": 2001})
+    assert path.read_bytes() == before
+
+
+def test_an_end_that_leaves_out_what_was_recorded_is_refused(tmp_path):
+    path = interrupted(tmp_path)
+    run = Journal.start(tmp_path, HEADER, MACHINE)
+    for number in (1, 2):
+        run.epoch(number, "frozen", {"loss": 1 / number, "val_loss": 2 / number})
+    with pytest.raises(ArtifactError, match=r"journal.jsonl holds epoch 3, head-01, head-02, repeat-02 of the attempt"):
+        run.finish({}, {})
+    assert not read_journal(path).complete
+
+
+def test_an_epoch_before_the_last_one_is_refused_where_it_is_not_recorded(tmp_path):
+    run = Journal.start(tmp_path, HEADER)
+    run.epoch(2, "frozen", {"loss": 0.5})
+    run.epoch(2, "frozen", {"loss": 0.5})
+    with pytest.raises(ArtifactError, match=r"journal.jsonl: epochs must ascend, received 1 after 2"):
+        run.epoch(1, "frozen", {"loss": 0.5})
+    assert len(read_journal(tmp_path / "journal.jsonl").epochs) == 1
+
+
+def test_a_journal_of_another_machine_is_begun_anew_and_says_what_differs(tmp_path, capsys):
+    started = read_journal(interrupted(tmp_path)).header["started"]
+    run = Journal.start(tmp_path, HEADER, MACHINE | {"threads": "4", "instructions": "avx"})
+    assert not run.resumed
+    reason = "it began on another machine: another instructions; threads '2', here '4'"
+    assert capsys.readouterr().out == f"{tmp_path}: an interrupted training is not gone on with: {reason}\n"
+    record = read_journal(tmp_path / "journal.jsonl")
+    assert record.epochs == record.repeats == []
+    assert record.header["started"] >= started
+    run.close()
+    assert Journal.start(tmp_path, HEADER, MACHINE | {"threads": "4", "instructions": "avx"}).resumed
+
+
+@pytest.mark.parametrize("damage", ["[]", "{", None])
+def test_a_journal_that_does_not_say_its_machine_is_begun_anew(tmp_path, damage, capsys):
+    interrupted(tmp_path)
+    if damage is None:
+        (tmp_path / "machine.json").unlink()
+    else:
+        (tmp_path / "machine.json").write_text(damage)
+    assert not Journal.start(tmp_path, HEADER, MACHINE).resumed
+    assert "nothing says on which machine it began: " in capsys.readouterr().out
+
+
+def test_a_damaged_journal_is_begun_anew_and_says_which_line(tmp_path, capsys):
+    path = interrupted(tmp_path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "\x00" * 40 + "\n", *lines[3:]]))
+    (tmp_path / "checkpoints").mkdir()
+    run = Journal.start(tmp_path, HEADER, MACHINE)
+    assert not run.resumed
+    assert "journal.jsonl:3 is damaged" in capsys.readouterr().out
+    assert read_journal(path).epochs == []
+    assert (tmp_path / "checkpoints").exists()  # they have checksums of their own
+
+
+def test_a_journal_of_an_older_schema_is_begun_anew(tmp_path, capsys):
+    interrupted(tmp_path)
+    write(tmp_path / "journal.jsonl", start(), epoch(1))
+    assert not Journal.start(tmp_path, HEADER, MACHINE).resumed
+    assert "journal.jsonl is of schema 1, expected 2" in capsys.readouterr().out
+
+
+def test_a_start_that_was_not_written_to_its_end_is_written_again(tmp_path, capsys):
+    path = interrupted(tmp_path)
+    path.write_bytes(path.read_bytes()[:30])
+    assert not Journal.start(tmp_path, HEADER, MACHINE).resumed
+    assert capsys.readouterr().out == ""
+    assert read_journal(path).epochs == []
+
+
+def test_the_work_folder_goes_at_one_moment(tmp_path, monkeypatch):
+    """A process that ends while it is removed leaves all of it or nothing under its name."""
+    run = Journal.start(tmp_path / "k1", HEADER)
+    (tmp_path / "k1" / "checkpoints").mkdir()
+    seen = []
+    monkeypatch.setattr("graft.journal.reached", lambda point: seen.append((point, sorted(os.listdir(tmp_path)))))
+    run.move_to(tmp_path / "journal.jsonl")
+    assert seen == [("rename work folder", [".k1.over", "journal.jsonl"])]
+    assert os.listdir(tmp_path) == ["journal.jsonl"]
+    (tmp_path / ".k1.over" / "checkpoints").mkdir(parents=True)  # of one that was killed there
+    Journal.start(tmp_path / "k1", HEADER).move_to(tmp_path / "journal.jsonl")
+    assert os.listdir(tmp_path) == ["journal.jsonl"]
+
+
+WRITER = """\
+import json, pathlib, sys
+from graft.journal import Journal
+run = Journal.start(pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]))
+print("resumed" if run.resumed else "begun", flush=True)
+for number in range(1, int(sys.argv[3]) + 1):
+    run.epoch(number, "frozen", {"loss": 1 / number})
+print("recorded", flush=True)
+sys.stdin.read()
+run.finish({}, {})
+run.move_to(pathlib.Path(sys.argv[4]))
+"""
+
+
+def writer(folder, epochs, destination):
+    arguments = [str(folder), json.dumps(HEADER), str(epochs), str(destination)]
+    command = [sys.executable, "-c", WRITER, *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_second_writer_waits_and_goes_on_where_the_first_was_killed(tmp_path):
+    first = writer(tmp_path / "work", 3, tmp_path / "first.jsonl")
+    assert [first.stdout.readline() for _ in range(2)] == ["begun\n", "recorded\n"]
+    second = writer(tmp_path / "work", 5, tmp_path / "second.jsonl")
+    assert "another process trains this model" in second.stdout.readline()
+    started = read_journal(tmp_path / "work" / "journal.jsonl").header["started"]
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    said, _ = second.communicate(timeout=60)
+    assert "3 epochs recorded" in said
+    assert said.splitlines()[-2:] == ["resumed", "recorded"]
+    record = read_journal(tmp_path / "second.jsonl")
+    assert (record.header["started"], len(record.epochs)) == (started, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["second.jsonl"]
 
 
 def test_a_full_disk_tears_no_line(tmp_path, monkeypatch):

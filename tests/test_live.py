@@ -112,19 +112,32 @@ def test_a_training_that_breaks_off_leaves_no_run_that_seems_to_go_on(tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_next_training_of_the_same_key_replaces_what_one_that_broke_off_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["KILLED", "FAILED"])
+def test_a_training_that_goes_on_after_an_interruption_goes_on_in_the_same_run(tmp_path: Path, status: str) -> None:
     uri = default_tracking_uri(tmp_path)
     with LiveTraining(tmp_path) as first:
         first.epochs(5)
         eventually(lambda: (tmp_path / "mlflow.db").exists() and followed(uri, first))
+        first.say("sample")
+        if status == "KILLED":
+            first.kill()
+        else:
+            first.end("fail")
+        first.publisher.wait(timeout=10)
         (left,) = runs(uri)
-        first.kill()
+        assert left.info.status == status
     with LiveTraining(tmp_path) as second:
-        second.epochs(2)
+        eventually(lambda: runs(uri)[0].info.status == "RUNNING")
+        second.epochs(7)  # five of them once more
         eventually(lambda: followed(uri, second))
-        (run,) = runs(uri)
-        assert run.info.run_id != left.info.run_id
         second.end()
+    (run,) = runs(uri)
+    assert (run.info.run_id, run.info.status) == (left.info.run_id, "FINISHED")
+    assert points(uri, run) == recorded(second.journal())
+    assert len(points(uri, run)) == 7 * 4 + 1
+    assert run.info.start_time == left.info.start_time
+    (said,) = second.printed
+    assert said.endswith(": 5 epochs recorded")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,73 @@ def test_the_next_training_that_begins_the_journal_anew_is_none_of_its_business(
     path.write_text("")
     with path.open("rb") as file, pytest.raises(ArtifactError, match=r"journal.jsonl must hold one start"):
         Publisher(file, path.parent, "graft")
+
+
+@pytest.fixture
+def interrupted(root: Path, journal: Journal, publisher: Publisher) -> Journal:
+    """A journal whose training was killed after three epochs and a sample, of which MLflow knows."""
+    train(journal, 1, 3)
+    journal.system({"system/process_memory_megabytes": 5.0})
+    publisher.publish()
+    publisher.finish("KILLED")
+    journal.close()
+    return journal
+
+
+@contextmanager
+def follow(journal: Journal) -> Iterator[Publisher]:
+    with (journal.folder / "journal.jsonl").open("rb") as file:
+        yield Publisher(file, journal.folder, "graft")
+
+
+def test_a_journal_that_goes_on_goes_on_in_the_same_run_and_no_point_is_told_twice(
+    root: Path, interrupted: Journal
+) -> None:
+    uri = default_tracking_uri(root)
+    (left,) = runs(uri)
+    assert left.info.status == "KILLED"
+    again = Journal.start(interrupted.folder, HEADER)
+    with follow(again) as publisher:
+        publisher.publish()
+        (run,) = runs(uri)
+        assert (run.info.run_id, run.info.status) == (left.info.run_id, "RUNNING")
+        assert run.info.start_time == left.info.start_time
+        assert points(uri, run) == points(uri, left)
+        train(again, 1, 5)
+        again.system({"system/process_memory_megabytes": 6.0})
+        publisher.publish()
+        again.finish({}, {})
+        publisher.finish("KILLED")
+    (after,) = runs(uri)
+    assert (after.info.run_id, after.info.status) == (left.info.run_id, "FINISHED")
+    assert points(uri, after) == recorded(read_journal(again.folder / "journal.jsonl"))
+    assert len(points(uri, after)) == 5 * 3 + 2
+
+
+def test_a_journal_begun_anew_on_another_machine_replaces_the_run(root: Path, interrupted: Journal) -> None:
+    uri = default_tracking_uri(root)
+    (left,) = runs(uri)
+    again = Journal.start(interrupted.folder, HEADER, {"processor": "another"})
+    train(again, 1, 1)
+    with follow(again) as publisher:
+        publisher.publish()
+    (run,) = runs(uri)
+    assert run.info.run_id != left.info.run_id
+    assert len(points(uri, run)) == 3
+
+
+def test_a_run_that_knows_more_than_its_journal_after_a_power_cut_is_replaced(root: Path, interrupted: Journal) -> None:
+    uri, path = default_tracking_uri(root), interrupted.folder / "journal.jsonl"
+    (left,) = runs(uri)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))  # two of three epochs
+    again = Journal.start(interrupted.folder, HEADER)
+    train(again, 1, 3)
+    with follow(again) as publisher:
+        publisher.publish()
+    (run,) = runs(uri)
+    assert run.info.run_id != left.info.run_id
+    assert points(uri, run) == recorded(read_journal(path))
+    assert len(points(uri, run)) == 9
 
 
 def test_a_run_that_the_next_training_has_deleted_is_let_go(root: Path, journal: Journal, publisher: Publisher) -> None:

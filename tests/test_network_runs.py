@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from interruptions import MACHINE, in_many_lives
 from networks_on_trial import learnable_digits, tiny_params
 
 from graft import networks, runtime
 from graft.artifacts import Manifest, read_predictions
 from graft.baselines import train_baseline
+from graft.checkpoints import Checkpoints
 from graft.journal import read_journal
 from graft.network_runs import candidate_table, network_fit, save_keras_model
 from graft.params import Params
@@ -74,13 +76,14 @@ def train_cnn(folder: Path, settings: Params) -> RunPaths:
         places = manifest.positions(name)
         return Rows(images, [places], manifest.labels[places])
 
-    def fit(seed: int, publish: Publish) -> Trained:
-        return train_baseline(row, rows("train"), rows("validation"), classes=2, seed=seed, publish=publish)
+    def fit(seed: int, publish: Publish, checkpoints: Checkpoints) -> Trained:
+        told = rows("train"), rows("validation")
+        return train_baseline(row, *told, classes=2, seed=seed, publish=publish, checkpoints=checkpoints)
 
     paths = RunPaths(folder / "model", folder / "run", folder / "metrics.json", folder / "history.csv")
     identity = RunIdentity("k", "cnn", "baseline", None, "baseline@cnn", {})
     repeatable = network_fit(fit, manifest=manifest, images=images, batch_size=8)
-    train_and_write(repeatable, paths, identity, manifest=manifest, params=settings)
+    train_and_write(repeatable, paths, identity, manifest=manifest, params=settings, machine=MACHINE)
     return paths
 
 
@@ -116,3 +119,25 @@ def test_a_repeat_is_what_a_run_with_its_seed_is(tmp_path: Path, monkeypatch: py
     first = read_predictions(repeated.run / "predictions.parquet").probabilities
     assert np.abs(read_predictions(second).probabilities - first).max() > 1e-3
     assert len((tmp_path / "repeated" / "history.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_repeats_that_are_interrupted_in_every_epoch_end_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first training and the second; nothing of the work is left."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    settings = tiny_params(train__repeats=2, tracking__live=False, baselines__cnn__train__epochs=3)
+    train_cnn(tmp_path / "whole", settings)
+    resumed, interruptions = in_many_lives(
+        lambda _: train_cnn(tmp_path / "resumed", settings), tmp_path / "unused", monkeypatch
+    )
+    assert interruptions == 2 * 3 - 1
+    names = ("model/model.keras", "run/predictions.parquet", "run/repeats/01.parquet", "metrics.json", "history.csv")
+    for name in names:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes(), name
+    journals = [read_journal(tmp_path / name / "run" / "journal.jsonl") for name in ("whole", "resumed")]
+    told = [[(epoch["epoch"], epoch["phase"], epoch["metrics"]) for epoch in journal.epochs] for journal in journals]
+    assert told[0] == told[1]
+    assert journals[0].repeats == journals[1].repeats
+    assert list((tmp_path / ".work").glob("*/*")) == []
+    assert resumed.model.is_dir()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
@@ -11,9 +12,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from graft import svm as module
+from graft.checkpoints import Checkpoints
 from graft.sections import Svm
 from graft.storage import ArtifactError
 from graft.svm import SvmError, count_parameters, fit_svm, load_svm, save_svm
+from graft.svm_search import fold_scores
 
 SETTINGS = {
     "kernels": ["rbf", "linear"], "c": [0.1, 10.0], "folds": 3, "max_rows": 500, "approximation": "nystroem",
@@ -147,3 +151,69 @@ def test_parameters_by_hand(blobs: Any) -> None:
     features, labels, groups = blobs
     model = fit_svm(features, labels, groups, svm(max_rows=10, approximation="linear"), seed=1).model
     assert count_parameters(model) == 4 + 4 + 12 + 3
+
+
+class StoppedError(Exception):
+    """Ends a search where a test wants it."""
+
+
+class Stopping:
+    """fold_scores, which is called so many times and then ends the search."""
+
+    def __init__(self, calls: int) -> None:
+        self.left, self.compute = calls, fold_scores
+
+    def __call__(self, *arguments: Any, **more: Any) -> np.ndarray:
+        if not self.left:
+            raise StoppedError
+        self.left -= 1
+        return self.compute(*arguments, **more)
+
+
+@pytest.mark.parametrize("max_rows", [500, 10])
+def test_a_search_goes_on_after_an_interruption_and_ends_with_the_same_machine(
+    blobs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_rows: int
+) -> None:
+    def search(calls: int) -> None:
+        monkeypatch.setattr(module, "fold_scores", Stopping(calls))
+        kept = Checkpoints(tmp_path / "kept", {}).at("search")
+        machine = fit_svm(*blobs, svm(max_rows=max_rows), 1, "balanced", kept)
+        save_svm(tmp_path / "resumed.skops", machine.model)
+        pd.testing.assert_frame_equal(machine.search, alone.search, check_exact=True)
+
+    alone = fit_svm(*blobs, svm(max_rows=max_rows), 1, "balanced")
+    save_svm(tmp_path / "alone.skops", alone.model)
+    for calls in (1, 0):
+        with pytest.raises(StoppedError):
+            search(calls)
+    search(2)  # of three folds
+    assert (tmp_path / "resumed.skops").read_bytes() == (tmp_path / "alone.skops").read_bytes()
+    search(0)
+    assert (tmp_path / "resumed.skops").read_bytes() == (tmp_path / "alone.skops").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("max_rows", "message"),
+    [
+        (
+            500,
+            "memory must hold the exact kernel of 180 training rows, 172,800 bytes for a fold, and ran out (no room); "
+            "lower svm.max_rows, now 500, below the rows to have it approximated, or augment.views",
+        ),
+        (
+            100,
+            "memory must hold 180 training rows of 4 features, and ran out (no room); "
+            "lower svm.components, now 20, or augment.views",
+        ),
+    ],
+)
+def test_running_out_of_memory_names_rows_bytes_and_the_key_to_lower(
+    blobs: Any, monkeypatch: pytest.MonkeyPatch, max_rows: int, message: str
+) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(module, "fold_scores", full)
+    with pytest.raises(SvmError) as refused:
+        fit_svm(*blobs, svm(max_rows=max_rows), 1)
+    assert str(refused.value) == message

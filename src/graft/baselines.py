@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graft.batch_sizes import settled
+from graft.checkpoints import NOTHING_KEPT, Checkpoints
 from graft.errors import GraftError
+from graft.keras_configs import ALLOWED
 from graft.networks import image_input, resized
 from graft.sections import Baseline
 from graft.training import Phase, Publish, Rows, Trained, fit_phase
+from graft.training_memory import network_memory
 
 if TYPE_CHECKING:
     import keras
+
+    from graft.params import Params
 
 
 class NetworkError(GraftError):
@@ -32,7 +38,7 @@ def build_cnn(baseline: Baseline, image_size: int, classes: int) -> keras.Model:
     for index, item in enumerate(baseline.layers):
         ((name, arguments),) = item.items()
         layer = getattr(keras.layers, name, None)
-        if name == "Lambda" or not (isinstance(layer, type) and issubclass(layer, keras.layers.Layer)):
+        if not isinstance(layer, type) or layer.__name__ not in ALLOWED["keras.layers"]:
             raise NetworkError(f"layers[{index}] must name a class of keras.layers, received {name!r}")
         try:
             x = layer(**arguments)(x)
@@ -44,8 +50,38 @@ def build_cnn(baseline: Baseline, image_size: int, classes: int) -> keras.Model:
     return keras.Model(images, keras.layers.Dense(classes, activation="softmax", name="classes")(x), name="classifier")
 
 
+def settled_baseline(params: Params, name: str, images: int, classes: int) -> Params:
+    """The params with a number in place of a baseline's `train.batch_size: auto`, as batch_sizes.settled.
+
+    Args:
+        params: of the run.
+        name: of the baseline.
+        images: that are trained on, each in augment.views views.
+        classes: number of classes.
+    """
+    row = params.baselines[name]
+    return settled(
+        params,
+        "train",
+        name,
+        images=images,
+        estimates=lambda: [
+            network_memory(
+                build_cnn(row, params.data.image_size, classes), row.train.optimizer, images * params.augment.views
+            )
+        ],
+    )
+
+
 def train_baseline(
-    baseline: Baseline, train: Rows, validation: Rows, *, classes: int, seed: int, publish: Publish
+    baseline: Baseline,
+    train: Rows,
+    validation: Rows,
+    *,
+    classes: int,
+    seed: int,
+    publish: Publish,
+    checkpoints: Checkpoints = NOTHING_KEPT,
 ) -> Trained:
     """Build a row's network and train it on pixels in one phase.
 
@@ -56,6 +92,7 @@ def train_baseline(
         classes: number of classes.
         seed: of the order of the batches.
         publish: called after each epoch.
+        checkpoints: of this training; where it was interrupted, it goes on from them.
     """
     model = build_cnn(baseline, train.inputs.row_shape[0], classes)
     settings = baseline.train
@@ -69,5 +106,6 @@ def train_baseline(
         first_epoch=1,
         seed=seed,
         publish=publish,
+        checkpoints=checkpoints.at("baseline", {"row": baseline.model_dump(mode="json")}),
     )
     return Trained(model, outcome.history, {"scratch": outcome.seconds})

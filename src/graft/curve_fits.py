@@ -6,7 +6,7 @@ import gc
 import hashlib
 import itertools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -167,10 +167,9 @@ def run_fits(
     work: Path,
     out: Path,
 ) -> None:
-    """Fit every kind at every size with every seed, and write what they predict for the held-out images.
+    """Fit every kind at every size with every seed, and write what they predict for all held-out images.
 
-    Validation and test images are the same and all of them at every size: validation, which chooses the epoch, is as
-    large as for the whole training set, which flatters the smallest sizes of every model alike.
+    At every size validation, which chooses the epoch, is as large as for all, which flatters the smallest sizes.
 
     Args:
         name: the row of params.yaml, for messages.
@@ -186,21 +185,26 @@ def run_fits(
     Raises:
         CurveError: a fit failed.
     """
-    largest = int(manifest.rows.loc[manifest.rows["split"] == "train", "label"].value_counts().max())
-    seeds = [(seed + number * SEED_STEP) % 2**32 for number in range(curve.seeds)]
-    sizes = curve_sizes(curve.per_class, largest)
     with locked(work / "lock", f"curve {name}: waiting for another process with the same fits"):
         done = []
-        for size, each in itertools.product(sizes, seeds):
-            subset = choose_subset(manifest, features, size, each)
-            for which in (Fit(kind, size, each) for kind in kinds):
-                folder = work / which.folder
-                if folder.exists() or _make(f"curve {name}: {which}", which, subset, fit, folder):
-                    done.append(folder)
+        for which, subset in _points(manifest, features, kinds, curve, seed):
+            folder = work / which.folder
+            if folder.exists() or _make(f"curve {name}: {which}", which, subset, fit, folder):
+                done.append(folder)
         predictions = [read_table(folder / PREDICTIONS, PREDICTION_COLUMNS) for folder in done]
         fits = pd.DataFrame([read_json(folder / "fit.json") for folder in done])
         write_curve(out, pd.concat(predictions, ignore_index=True), fits)
         shutil.rmtree(work)
+
+
+def _points(
+    manifest: Manifest, features: FeatureSet, kinds: Sequence[str], curve: Curve, seed: int
+) -> Iterator[tuple[Fit, Subset]]:
+    largest = int(manifest.rows.loc[manifest.rows["split"] == "train", "label"].value_counts().max())
+    seeds = [(seed + number * SEED_STEP) % 2**32 for number in range(curve.seeds)]
+    for size, each in itertools.product(curve_sizes(curve.per_class, largest), seeds):
+        subset = choose_subset(manifest, features, size, each)
+        yield from ((Fit(kind, size, each), subset) for kind in kinds)
 
 
 def _make(title: str, which: Fit, subset: Subset, fit: FitOne, out: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,12 @@ from sklearn.preprocessing import StandardScaler
 from graft import backbones, extraction, networks, training
 from graft.artifacts import Manifest
 from graft.batches import Rows
+from graft.checkpoints import NOTHING_KEPT, Checkpoints, Saved
 from graft.feature_sets import IMAGE, TOP, FeatureSet
-from graft.heads import fit_heads
+from graft.heads import Vectors, fit_heads
 from graft.inference import apply_model
 from graft.sections import Backbone
-from graft.tails import Tail, fit_tails
+from graft.tails import Benches, Tail, fit_tails
 from graft.training import Candidate, Trained
 from graft.trials import Publish, Trial
 
@@ -39,6 +39,7 @@ class _Material:
         row: its row of params.yaml.
         features: what is stored, the pixels among it.
         image_size: px per side of the pixels.
+        classes: number of classes.
         weights: by class number, or None.
     """
 
@@ -46,6 +47,7 @@ class _Material:
     row: Backbone
     features: FeatureSet
     image_size: int
+    classes: int
     weights: Mapping[int, float] | None
 
     def reach(self, point: str) -> tuple[str, Any]:
@@ -95,13 +97,13 @@ class _Material:
         import keras
 
         if cut == "none":
-            return Tail(self.classifier(head), [*self.base.variables, *head.variables], *self.rows(IMAGE), before=None)
+            return Tail(self.classifier(head), *self.rows(IMAGE), before=None)
         start, before = self.reach(cut)
         layers = backbones.part(self.base, cut, None, "tail")
         activations = keras.Input(layers.input_shape[1:], name="cut")
         outputs = head(networks.pool(layers(activations), self.row.features.pooling))
         model = keras.Model(activations, outputs, name="tail_classifier")
-        return Tail(model, [*layers.variables, *head.variables], *self.rows(start), before=before)
+        return Tail(model, *self.rows(start), before=before)
 
 
 def fine_tune(
@@ -114,6 +116,7 @@ def fine_tune(
     class_weights: str,
     seed: int,
     publish: Publish,
+    checkpoints: Checkpoints = NOTHING_KEPT,
 ) -> Trained:
     """Phase 1 trains the head on the frozen base's top; phase 2 goes on with the layers after `frozen_until`.
 
@@ -130,55 +133,88 @@ def fine_tune(
         class_weights: as in training.class_weights.
         seed: of the head's first weights, the order of the batches and the masks of dropout.
         publish: called for each epoch of the run.
+        checkpoints: of the phases, under their names.
     """
     weights = training.class_weights(manifest.labels[manifest.positions("train")], class_weights)
-    material = _Material(base, row, features, image_size, weights)
-    settings, classes = row.finetune, len(manifest.classes)
-    started = time.perf_counter()
-    head, frozen, candidates = _fit_heads(material, classes, seed, publish)
-    seconds = {"frozen": time.perf_counter() - started}
-    if not settings.unfrozen_epochs:
-        return Trained(material.classifier(head), frozen.history, seconds, candidates, material.shortcut(head))
+    material = _Material(base, row, features, image_size, len(manifest.classes), weights)
+    kept = checkpoints.at("finetune", {"row": row.model_dump(mode="json"), "seed": seed})
+    head, first = _first_phase(material, seed, publish, kept)
+    phases = [first]
+    if row.finetune.unfrozen_epochs:
+        phases.append(_second_phase(material, head, first, seed, publish, kept))
+    return Trained(
+        material.classifier(head),
+        [record for phase in phases for record in phase.trial.history],
+        {phase.trial.phase.name: phase.seconds for phase in phases},
+        [candidate for phase in phases for candidate in phase.candidates],
+        material.shortcut(head),
+    )
 
-    started = time.perf_counter()
-    if not settings.train_batch_normalization:
+
+@dataclass(frozen=True)
+class _Phase:
+    """What came of one: its best trial, its grid's candidates, and its wall time."""
+
+    trial: Trial
+    candidates: list[Candidate]
+    seconds: float
+
+
+def _first_phase(
+    material: _Material, seed: int, publish: Publish, checkpoints: Checkpoints
+) -> tuple[keras.Model, _Phase]:
+    """The head, on the nearest stored rows before it."""
+    checkpoint = checkpoints.phase("frozen")
+    start, before = material.reach(TOP)
+    vectors = Vectors(
+        *material.rows(start),
+        before=before,
+        features=material.features.stored[TOP].row_shape[0] if before is None else before.output_shape[-1],
+        classes=material.classes,
+        scale=_head_scale(material, start, before, checkpoint.at("scale")),
+    )
+    settings = material.row.finetune
+    head, trial, candidates = fit_heads(vectors, settings, seed=seed, publish=publish, checkpoint=checkpoint)
+    return head, _Phase(trial, candidates, checkpoint.seconds)
+
+
+def _second_phase(
+    material: _Material, head: keras.Model, first: _Phase, seed: int, publish: Publish, checkpoints: Checkpoints
+) -> _Phase:
+    """The layers after the cut and the head, both put back where no epoch is better than the first phase."""
+    base, row = material.base, material.row
+    name = "unfrozen" if row.features.cuts else "whole"
+    checkpoint = checkpoints.phase(name)
+    if not row.finetune.train_batch_normalization:
         backbones.freeze_batch_normalization(base)
     networks.seed_dropout(head, seed)
     networks.seed_dropout(base, seed + HEAD_SEEDS)
-    phase = "unfrozen" if row.features.cuts else "whole"
-    unfrozen, tails = fit_tails(
-        lambda cut: material.tail(cut, head),
-        [*base.variables, *head.variables],
-        row,
-        phase=phase,
-        first_epoch=len(frozen.history) + 1,
-        classes=classes,
-        loss_to_beat=frozen.best_loss,
+    variables = [*base.variables, *head.variables]
+    trial, candidates = fit_tails(
+        Benches(lambda cut: material.tail(cut, head), variables, row, material.classes),
+        phase=name,
+        first_epoch=len(first.trial.history) + 1,
+        loss_to_beat=first.trial.best_loss,
         seed=seed,
         publish=publish,
+        checkpoint=checkpoint,
     )
-    seconds[phase] = time.perf_counter() - started
-    history, candidates = frozen.history + unfrozen.history, candidates + tails
-    return Trained(material.classifier(head), history, seconds, candidates, material.shortcut(head))
+    return _Phase(trial, candidates, checkpoint.seconds)
 
 
-def _fit_heads(
-    material: _Material, classes: int, seed: int, publish: Publish
-) -> tuple[keras.Model, Trial, list[Candidate]]:
-    """Phase 1, on the nearest stored rows before the head."""
-    base, row, features = material.base, material.row, material.features
-    start, before = material.reach(TOP)
-    moves = _moves_batch_normalization(base, row)
-    return fit_heads(
-        *material.rows(start),
-        row.finetune,
-        features=features.stored[TOP].row_shape[0] if before is None else before.output_shape[-1],
-        classes=classes,
-        scale=None if moves else _training_scale(features, start, before, row.features.batch_size),
-        before=before,
-        seed=seed,
-        publish=publish,
-    )
+def _head_scale(
+    material: _Material, start: str, before: Any, checkpoint: Checkpoints
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """By what the head standardises; kept where it took a pass through frozen layers, and there is time."""
+    if _moves_batch_normalization(material.base, material.row):
+        return None
+    saved = checkpoint.load()
+    if saved is None:
+        saved = Saved(_training_scale(material.features, start, before, material.row.features.batch_size), {})
+        if before is not None and checkpoint.due():
+            checkpoint.save(saved)
+    mean, variance = saved.arrays
+    return mean, variance
 
 
 def _moves_batch_normalization(base: keras.Model, row: Backbone) -> bool:

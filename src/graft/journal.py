@@ -1,9 +1,8 @@
-"""What one training run logs, as append-only JSON lines, and the key by which the run is known before it starts."""
+"""What one training run logs, as append-only JSON lines that go on after an interruption."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -15,53 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from graft.candidate_records import checked_candidate, checked_repeat
+from graft.faults import reached
 from graft.journal_records import HEADER_KEYS, SCHEMA, JournalRecord, read_journal
+from graft.journal_resumption import Left, Recorded, differing, read_left
 from graft.locks import holds
 from graft.origin import code_origin
-from graft.storage import ArtifactError, new_file
+from graft.run_keys import lock_key, project_root, run_key, work_folder
+from graft.storage import ArtifactError, new_file, write_json
 
 __all__ = ["Journal", "JournalRecord", "lock_key", "project_root", "read_journal", "run_key", "work_folder"]
 
 FILE_NAME = "journal.jsonl"
-
-
-def run_key(stage: str, root: Path) -> str:
-    """The identity of the run that a stage of dvc.yaml would be now: a hash of its command, parameters and inputs.
-
-    It is the same before the stage starts, while it runs and, by lock_key, afterwards. Inputs are hashed through DVC's
-    own cache of hashes; nothing is written and no lock is taken, so it may be called from inside `dvc repro`.
-
-    Args:
-        stage: as in the environment's DVC_STAGE, such as finetune@vgg16.
-        root: the folder of dvc.yaml; in `dvc exp run --temp` the working directory, not DVC_ROOT.
-    """
-    from dvc.repo import Repo
-    from dvc.stage.serialize import to_single_stage_lockfile
-
-    with Repo(str(root)) as repo:
-        loaded = repo.stage.load_one(str(root / "dvc.yaml"), stage)
-        loaded.save_deps()  # in memory: hashes the inputs and reads the parameters
-        return lock_key(to_single_stage_lockfile(loaded))
-
-
-def lock_key(entry: Mapping[str, Any]) -> str:
-    """run_key of a stage's entry in dvc.lock."""
-    identity = {
-        "cmd": entry["cmd"],
-        "deps": {dep["path"]: dep["md5"] for dep in entry.get("deps", [])},
-        "params": entry.get("params", {}),
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def project_root() -> Path:
-    """Where stores and unfinished work lie: the original repository, also for an experiment that runs in a copy."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-
-
-def work_folder(key: str) -> Path:
-    """The folder of an unfinished run; outside the outputs, which DVC deletes before a rerun."""
-    return project_root() / ".work" / key
+MACHINE_FILE = "machine.json"  # beside it: on which machine the attempt began
 
 
 class Journal:
@@ -72,17 +36,26 @@ class Journal:
 
     def __init__(self, folder: Path, descriptor: int) -> None:
         self._folder, self._descriptor = folder, descriptor
-        self._names: set[str] = set()
-        self._turn, self._over = threading.Lock(), False
+        self._recorded = Recorded(None, folder / FILE_NAME)
+        self._turn, self._over, self._resumed = threading.Lock(), False, False
 
     @property
     def folder(self) -> Path:
         """The work folder, in which the journal is FILE_NAME until it is moved."""
         return self._folder
 
+    @property
+    def resumed(self) -> bool:
+        """Whether it goes on with what an interrupted attempt at the same recorded."""
+        return self._resumed
+
     @classmethod
-    def start(cls, folder: Path, header: Mapping[str, Any]) -> Journal:
-        """Begin a journal in a work folder, in place of one that an interrupted run left there.
+    def start(cls, folder: Path, header: Mapping[str, Any], machine: Mapping[str, str] | None = None) -> Journal:
+        """Go on with the journal that an interrupted attempt left in a work folder, or begin one.
+
+        A journal that goes on is of the same attempt: it keeps the time of its start, and what the training tells again
+        must be what it holds, which is not written twice. A last line that was being written is cut off. A journal that
+        is damaged, or of another header or machine, is begun anew.
 
         Waits while another process writes to the same folder: a training that outlived its `dvc repro`, or a parallel
         experiment with the same key.
@@ -90,25 +63,36 @@ class Journal:
         Args:
             folder: of work_folder; made where it is missing.
             header: HEADER_KEYS; params is the nested section of this model alone.
+            machine: what, beside code and inputs, the numbers depend on; only on the same can they go on.
 
         Raises:
             ArtifactError: the header has other keys, or a value that is not JSON.
         """
         if set(header) != set(HEADER_KEYS):
             raise ArtifactError(f"a journal's header must have {sorted(HEADER_KEYS)}, received {sorted(header)}")
+        _line(header, folder / FILE_NAME)
         journal = cls(folder, _open_alone(folder / FILE_NAME))
-        os.ftruncate(journal._descriptor, 0)
-        journal._append({"record": "start", "schema": SCHEMA, **header, **code_origin(), "started": _now()})
+        try:
+            if (left := journal._left(header, machine or {})) is None:
+                journal._begin(header, machine or {})
+            else:
+                journal._go_on(left)
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     def epoch(self, epoch: int, phase: str, metrics: Mapping[str, float]) -> None:
         """Record an epoch; they are numbered through all phases.
 
         Raises:
-            ArtifactError: a metric is not a finite number.
+            ArtifactError: a metric is not a finite number, an epoch of a higher number is recorded, or this one was
+                recorded with other values before an interruption.
         """
-        metrics = _finite(metrics, f"epoch {epoch} ({phase})")
-        self._append({"record": "epoch", "epoch": epoch, "phase": phase, "metrics": metrics, "time": _now()})
+        told = {"phase": phase, "metrics": _finite(metrics, f"epoch {epoch} ({phase})")}
+        if self._recorded.lacks_epoch(epoch, told):
+            self._append({"record": "epoch", "epoch": epoch, **told, "time": _now()})
+            self._recorded.add_epoch(epoch, told)
 
     def system(self, metrics: Mapping[str, float]) -> None:
         """Record what the machine is doing now.
@@ -125,7 +109,8 @@ class Journal:
             record: as in checked_candidate; the name is the run's own, such as head-01.
 
         Raises:
-            ArtifactError: a key is missing or unknown, a value of a wrong type or not finite, or the name is taken.
+            ArtifactError: a key is missing or unknown, a value of a wrong type or not finite, the name is taken, or the
+                candidate was recorded with other values before an interruption.
         """
         self._named("candidate", checked_candidate(record, f"candidate {record.get('name')!r}"))
 
@@ -147,35 +132,78 @@ class Journal:
             ArtifactError: a metric or timing is not a finite number.
         """
         numbers = {"metrics": _finite(metrics, "the end"), "timings": _finite(timings, "the end")}
+        self._recorded.check_all_told()
         self._append({"record": "end", **numbers, "ended": _now()}, last=True)
 
-    def move_to(self, destination: Path) -> None:
-        """Put the journal among the outputs, whole or not at all, and remove the work folder."""
+    def write_to(self, destination: Path) -> None:
+        """Put a copy among the outputs, whole or not at all; the work folder stays until `remove`."""
         with new_file(destination) as partial:
             # Through the descriptor: closing a second one of the same file would give up the lock.
-            partial.write_bytes(os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0))
-        shutil.rmtree(self._folder, ignore_errors=True)  # another training of the same may begin there just now
+            partial.write_bytes(self._content())
+
+    def remove(self) -> None:
+        """Remove the work folder at one moment, so that no other process finds half of it, and let the journal go."""
+        over = self._folder.with_name(f".{self._folder.name}.over")
+        shutil.rmtree(over, ignore_errors=True)  # of a process that was ended just here
+        self._folder.rename(over)
+        reached("rename work folder")
+        shutil.rmtree(over, ignore_errors=True)
+        self.close()
+
+    def move_to(self, destination: Path) -> None:
+        """write_to and remove."""
+        self.write_to(destination)
+        self.remove()
+
+    def close(self) -> None:
+        """Let other processes have the work folder, as it is; a second call does nothing."""
         with self._turn:
-            os.close(self._descriptor)
             self._over = True
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _left(self, header: Mapping[str, Any], machine: Mapping[str, str]) -> Left | None:
+        """What can be gone on with; says why, where something is there and cannot."""
+        try:
+            left = read_left(self._content(), self._folder / FILE_NAME, header)
+            reason = differing(self._folder / MACHINE_FILE, machine) if left else ""
+        except ArtifactError as error:
+            left, reason = None, str(error)
+        if reason:
+            print(f"{self._folder}: an interrupted training is not gone on with: {reason}", flush=True)
+            return None
+        return left
+
+    def _begin(self, header: Mapping[str, Any], machine: Mapping[str, str]) -> None:
+        os.ftruncate(self._descriptor, 0)  # first: nothing may be gone on with on a machine that did not begin it
+        os.fsync(self._descriptor)
+        write_json(self._folder / MACHINE_FILE, dict(machine))
+        self._append({"record": "start", "schema": SCHEMA, **header, **code_origin(), "started": _now()})
+
+    def _go_on(self, left: Left) -> None:
+        os.ftruncate(self._descriptor, left.size)
+        self._recorded, self._resumed = Recorded(left.journal, self._folder / FILE_NAME), True
+        epochs = f"{len(left.journal.epochs)} epochs recorded" if left.journal.epochs else "nothing recorded yet"
+        print(f"going on with the training that began at {left.journal.header['started']}: {epochs}", flush=True)
+
+    def _content(self) -> bytes:
+        return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
 
     def _named(self, kind: str, checked: dict[str, Any]) -> None:
-        if checked["name"] in self._names:
-            raise ArtifactError(f"names of candidates and repeats must differ, received {checked['name']!r} again")
-        self._append({"record": kind, kind: checked})
-        self._names.add(checked["name"])
+        if self._recorded.lacks(checked["name"], {kind: checked}):
+            self._append({"record": kind, kind: checked})
+            self._recorded.add(checked["name"], {kind: checked})
 
     def _append(self, record: Mapping[str, Any], *, last: bool = False) -> None:
         path = self._folder / FILE_NAME
-        try:
-            line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-        except (TypeError, ValueError) as error:
-            raise ArtifactError(f"{path}: a record must be JSON: {error}") from None
+        line = _line(record, path)
         with self._turn:
             if self._over:  # its descriptor may be that of another file by now
                 raise ArtifactError(f"{path} is finished, received one more record: {record['record']}")
+            self._write(line)
             self._over = last
-            self._write(line.encode())
+        reached(f"journal {record['record']}")
 
     def _write(self, line: bytes) -> None:
         """All of it or nothing, so that a full disk tears no line in the middle of the file."""
@@ -184,9 +212,16 @@ class Journal:
             while written < len(line):
                 written += os.write(self._descriptor, line[written:])
             os.fsync(self._descriptor)
-        except OSError:
+        except BaseException:  # Ctrl-C, too, after which another thread may still write a line
             os.ftruncate(self._descriptor, before)
             raise
+
+
+def _line(record: Mapping[str, Any], path: Path) -> bytes:
+    try:
+        return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{path}: a record must be JSON: {error}") from None
 
 
 def _open_alone(path: Path) -> int:
@@ -204,7 +239,8 @@ def _open_alone(path: Path) -> int:
             fcntl.lockf(descriptor, fcntl.LOCK_EX)
         if holds(descriptor, path):
             return descriptor
-        os.close(descriptor)  # the other process finished and removed the file that we waited for
+        print(f"it has come to its end ({path.parent} is gone); this training has nothing to go on with", flush=True)
+        os.close(descriptor)  # of the file that we waited for
 
 
 def _finite(metrics: Mapping[str, float], where: str) -> dict[str, float]:

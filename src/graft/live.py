@@ -86,9 +86,9 @@ def _follow(publisher: Publisher, training: _Training) -> None:
 
 
 def _tell(reason: str) -> None:
-    from graft.mlflow_server import shown
+    from graft.redaction import redacted
 
-    first = shown(reason.strip().splitlines()[0])
+    first = redacted(reason.strip().splitlines()[0])
     with suppress(OSError):  # nobody may listen any more
         print(f"live: {first}; the training goes on and track publishes what is missing", flush=True)
 

@@ -20,7 +20,8 @@ from graft.mlflow_server import (  # first: it settles what mlflow reads while i
 # isort: split
 from mlflow.entities import Metric, Run
 
-from graft.identified_runs import epoch_metrics, is_complete, milliseconds, open_run, system_metrics
+from graft.faults import reached
+from graft.identified_runs import delete_run, epoch_metrics, is_complete, milliseconds, open_run, system_metrics
 from graft.journal import JournalRecord, project_root
 from graft.journal_records import parse_journal
 from graft.storage import ArtifactError
@@ -88,6 +89,7 @@ class Publisher:
         with suppress(UnreachableError, MlflowException), reachable(self._uri):  # nobody is left to be told
             self._log()
             self._client.set_terminated(self._run.info.run_id, status, end_time=moment)
+            reached("publish end")
 
     def _read(self) -> JournalRecord:
         """The journal as far as it is written; as it was, where the next training of the same began it anew."""
@@ -109,9 +111,22 @@ class Publisher:
         with alone(self._root):
             self._client, experiment = connect(self._uri, self._experiment, self._root)
             run = open_run(self._client, experiment, self._journal)
+            if self._run is None and not is_complete(run) and self._is_ahead(self._client, run):
+                delete_run(self._client, run)
+                run = open_run(self._client, experiment, self._journal)
+            if run.info.status != "RUNNING" and not is_complete(run):  # the attempt was interrupted and goes on
+                self._client.update_run(run.info.run_id, "RUNNING")
+                reached("publish resumption")
         if self._run is None or run.info.run_id != self._run.info.run_id:
             self._told = {"epochs": 0, "system": 0}
         self._run = run
+
+    def _is_ahead(self, client: MlflowClient, run: Run) -> bool:
+        """Whether a run has points that its journal has lost, as after a power cut: told again they would be double."""
+        known = {_point(metric) for metric in (*epoch_metrics(self._journal), *system_metrics(self._journal))}
+        curves = [name for name in run.data.metrics if name.startswith(("epoch/", "system/"))]
+        told = (point for name in curves for point in client.get_metric_history(run.info.run_id, name))
+        return any(_point(point) not in known for point in told)
 
     def _log(self) -> None:
         if self._client is None or self._run is None:
@@ -120,4 +135,9 @@ class Publisher:
         new: list[Metric] = [metric for name, known in metrics.items() for metric in known[self._told[name] :]]
         for first in range(0, len(new), MOST_METRICS):
             self._client.log_batch(self._run.info.run_id, new[first : first + MOST_METRICS])
+            reached("publish curves")
         self._told = {name: len(known) for name, known in metrics.items()}
+
+
+def _point(metric: Metric) -> tuple[str, int, int, float]:
+    return metric.key, metric.step, metric.timestamp, metric.value

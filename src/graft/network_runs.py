@@ -15,6 +15,7 @@ import pandas as pd
 
 from graft import runtime
 from graft.artifacts import Manifest
+from graft.checkpoints import Checkpoints
 from graft.inference import apply_model
 from graft.runs import Training, held_out_rows
 from graft.shards import Shards
@@ -48,20 +49,21 @@ def _numbered_objects(config: str) -> str:
 
 
 def network_fit(
-    train: Callable[[int, Publish], Trained], *, manifest: Manifest, images: Shards, batch_size: int
+    train: Callable[[int, Publish, Checkpoints], Trained], *, manifest: Manifest, images: Shards, batch_size: int
 ) -> Fit:
     """A network's training for runs.train_and_write, each from TensorFlow as a new process would have it.
 
     Args:
-        train: from a seed and what each epoch is told to; builds or loads everything that it trains.
+        train: from a seed, what each epoch is told to and the training's checkpoints; builds or loads everything that
+            it trains.
         manifest: of the images.
         images: row i being image i of the manifest.
         batch_size: of predictions.
     """
 
-    def fit(seed: int, publish: Publish) -> tuple[Training, Callable[[Path], None]]:
+    def fit(seed: int, publish: Publish, checkpoints: Checkpoints) -> tuple[Training, Callable[[Path], None]]:
         runtime.configure(seed)
-        trained = train(seed, publish)
+        trained = train(seed, publish, checkpoints)
         model, inputs = trained.shortcut or (trained.model, images)
         batches = apply_model(model, inputs, held_out_rows(manifest), batch_size)
         training = Training(

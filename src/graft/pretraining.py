@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from graft import networks
+from graft.checkpoints import Checkpoints
 from graft.embedded import glyphs
 from graft.folders import folder
 from graft.images import ImageError, decode, resize
@@ -18,6 +21,7 @@ from graft.records import Record
 from graft.sections import Backbone, Pretrain
 from graft.shards import Shards, ShardWriter
 from graft.splits import stratified_split
+from graft.storage import ArtifactError, new_folder, read_json, read_table, write_json, write_table
 from graft.training import Phase, Rows, fit_phase
 
 if TYPE_CHECKING:
@@ -55,7 +59,44 @@ def write_source(folder: Path, settings: Pretrain, seed: int) -> tuple[np.ndarra
     return np.array(labels), unreadable
 
 
-def train_on_source(model: keras.Model, row: Backbone, settings: Pretrain, seed: int, work: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Source:
+    """The source images, decoded.
+
+    Attributes:
+        images: pixels, of shape (n, image_size, image_size, 3).
+        labels: of shape (n,).
+        unreadable: how many files were not images.
+    """
+
+    images: Shards
+    labels: np.ndarray
+    unreadable: int
+
+
+def source_images(settings: Pretrain, seed: int, work: Path) -> Source:
+    """The source images, decoded into `work/source`, or found there as an interrupted run left them."""
+    folder = work / "source"
+    if folder.is_dir():
+        try:
+            return _read_source(folder)
+        except ArtifactError as error:
+            print(f"{error}; the source images are made once more", flush=True)
+    with new_folder(folder) as partial:
+        labels, unreadable = write_source(partial, settings, seed)
+        write_table(partial / "labels.parquet", pd.DataFrame({"label": labels}))
+        write_json(partial / "source.json", {"unreadable": unreadable})
+    return _read_source(folder)
+
+
+def _read_source(folder: Path) -> Source:
+    labels = read_table(folder / "labels.parquet", ["label"])["label"].to_numpy(str)
+    return Source(Shards(folder, "images"), labels, read_json(folder / "source.json")["unreadable"])
+
+
+def train_on_source(
+    model: keras.Model, row: Backbone, settings: Pretrain, seed: int, work: Path, machine: Mapping[str, str]
+) -> dict[str, Any]:
     """Train the base under a softmax over the source classes; the base keeps its best weights, the softmax is dropped.
 
     Args:
@@ -63,35 +104,40 @@ def train_on_source(model: keras.Model, row: Backbone, settings: Pretrain, seed:
         row: its row.
         settings: the source data set.
         seed: of rendering, split and batches.
-        work: an empty folder for the decoded images.
+        work: keeps decoded images and checkpoints, from which another call goes on after an interruption.
+        machine: as of Checkpoints.
 
     Returns:
         What the weights card says of the source: classes, images, and the accuracy on its n validation images.
     """
-    labels, unreadable = write_source(work, settings, seed)
-    classes, numbers = np.unique(labels, return_inverse=True)
-    splits = stratified_split(labels, settings.validation, seed)
+    source = source_images(settings, seed, work)
+    classes, numbers = np.unique(source.labels, return_inverse=True)
+    splits = stratified_split(source.labels, settings.validation, seed)
     train, validation = (np.flatnonzero(splits == name) for name in ("train", "validation"))
-    images = Shards(work, "images")
     outcome = fit_phase(
         _classifier(model, row, settings.image_size, len(classes)),
-        Rows(images, [train], numbers[train]),
-        Rows(images, [validation], numbers[validation]),
+        Rows(source.images, [train], numbers[train]),
+        Rows(source.images, [validation], numbers[validation]),
         classes=len(classes),
         settings=row.pretrain,
         phase=Phase("source", row.pretrain.epochs, row.pretrain.learning_rate),
         first_epoch=1,
         seed=seed,
         publish=lambda epoch, phase, metrics: None,  # the card tells how it ended
+        checkpoints=Checkpoints(work / "checkpoints", machine, {"base": row.base.model_dump(mode="json")}),
     )
-    best = min(outcome.history, key=lambda record: record["val_loss"])
+    return _card(settings, source, outcome.history, len(validation))
+
+
+def _card(settings: Pretrain, source: Source, history: Sequence[Mapping[str, Any]], held_out: int) -> dict[str, Any]:
+    best = min(history, key=lambda record: record["val_loss"])
     return {
         "source": settings.source,
-        "source_classes": classes.tolist(),
-        "source_images": len(labels),
-        "source_unreadable": unreadable,
+        "source_classes": np.unique(source.labels).tolist(),
+        "source_images": len(source.labels),
+        "source_unreadable": source.unreadable,
         "source_val_accuracy": best["val_accuracy"],
-        "source_val_n": len(validation),
+        "source_val_n": held_out,
     }
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 import os
-import platform
 import sys
-from importlib.metadata import version
-from pathlib import Path
+
+from graft.machines import describe_machine
 
 
 def configure(seed: int) -> None:
@@ -40,17 +39,6 @@ def machine() -> dict[str, str]:
     """What, beside code and inputs, float32 results depend on: library versions, processor, threads and GPUs."""
     import tensorflow as tf
 
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    described = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)  # of the first processor
-    processor = {name.strip(): value.strip() for name, value in described.items()}
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    return {
-        "tensorflow": version("tensorflow"),
-        "keras": version("keras"),
-        "processor": f"{platform.machine()} {processor.get('model name', platform.processor())}",
-        "instructions": processor.get("flags", processor.get("Features", "")),
-        "threads": f"{threads} {os.environ.get('OMP_NUM_THREADS', '')}".strip(),
-        "gpus": ", ".join(str(device.get("device_name")) for device in devices),
-    }
+    gpus = ", ".join(str(device.get("device_name")) for device in devices)
+    return describe_machine(("tensorflow", "keras")) | {"gpus": gpus}

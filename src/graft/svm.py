@@ -5,31 +5,28 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import skops.io
-from joblib import Parallel, delayed, parallel_config
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
-from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 
+from graft.checkpoints import NOTHING_KEPT, Checkpoints, Saved
 from graft.errors import GraftError
+from graft.model_files import check_machine
 from graft.sections import Svm
 from graft.storage import ArtifactError, write_zip
+from graft.svm_search import candidates_of, configure, fold_scores, search_table, threads
 
 # Beyond what skops trusts by itself: what a fitted machine of this module consists of, and nothing else.
 TRUSTED = (
@@ -59,7 +56,13 @@ class Machine:
 
 
 def fit_svm(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, settings: Svm, seed: int, class_weights: str = "none"
+    features: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    settings: Svm,
+    seed: int,
+    class_weights: str = "none",
+    checkpoints: Checkpoints = NOTHING_KEPT,
 ) -> Machine:
     """Choose kernel and C by cross-validation, then fit on all rows and calibrate.
 
@@ -76,9 +79,10 @@ def fit_svm(
         seed: of the folds and of the approximation.
         class_weights: none; or balanced: rows count inversely to their class's share, and the search chooses by
             balanced accuracy.
+        checkpoints: of this search; folds whose scores they hold are not computed again.
 
     Raises:
-        SvmError: a class has fewer groups of images than there are folds.
+        SvmError: a class has fewer groups of images than there are folds, or memory ran out.
     """
     images = pd.DataFrame({"label": labels, "group": groups}).drop_duplicates()["label"].value_counts()
     if images.min() < settings.folds:
@@ -87,104 +91,50 @@ def fit_svm(
             f"{settings.folds} for class number {images.idxmin()} with {images.min()}"
         )
     folds = list(StratifiedGroupKFold(settings.folds, shuffle=True, random_state=seed).split(features, labels, groups))
-    pipeline, candidates = _candidates(len(features), settings, seed)
+    pipeline, candidates = candidates_of(len(features), settings, seed)
     score = accuracy_score
     if class_weights == "balanced":
         pipeline.set_params(svm__class_weight="balanced")
         score = balanced_accuracy_score
-    scores = [_fold_scores(features, labels, fold, pipeline, candidates, score) for fold in folds]
-    table = _search_table(candidates, np.stack(scores, axis=1))
-    chosen = candidates[table["mean_accuracy"].argmax()]
-    _configure(pipeline[-1], chosen, len(features))
-    with _threads():
-        model = CalibratedClassifierCV(pipeline, method="temperature", cv=folds, ensemble=False).fit(features, labels)
+    with _named_memory_errors(features.shape, settings):
+        score_fold = partial(fold_scores, features, labels, pipeline=pipeline, candidates=candidates, score=score)
+        scores = [
+            _kept(checkpoints.at(f"fold-{number}"), partial(score_fold, fold=fold))
+            for number, fold in enumerate(folds, start=1)
+        ]
+        table = search_table(candidates, np.stack(scores, axis=1))
+        chosen = candidates[table["mean_accuracy"].argmax()]
+        configure(pipeline[-1], chosen, len(features))
+        with threads():
+            model = CalibratedClassifierCV(pipeline, method="temperature", cv=folds, ensemble=False)
+            model.fit(features, labels)
     return Machine(model, table, chosen)
 
 
-@contextmanager
-def _threads() -> Iterator[None]:
-    """What joblib and scikit-learn can do in parallel, they do here, in threads.
-
-    The machines compute without Python's lock. BLAS must not divide each thread's short vectors once more.
-    """
-    with parallel_config("threading", n_jobs=-1), threadpool_limits(1, "blas"):
-        yield
-
-
-def _candidates(rows: int, settings: Svm, seed: int) -> tuple[Pipeline, list[dict[str, Any]]]:
-    """The machine, and what is to be tried, C by C."""
-    scale = ("scale", StandardScaler())
-    if rows <= settings.max_rows:
-        grid = [{"C": c, "kernel": kernel} for c in settings.c for kernel in settings.kernels]
-        return Pipeline([scale, ("svm", SVC())]), grid
-    # Averaged stochastic gradients of the hinge loss (Xu 2011): in float32 and without a copy of the rows.
-    steps = [scale, ("svm", SGDClassifier("hinge", average=True, random_state=seed))]
-    if settings.approximation == "nystroem":
-        steps.insert(1, ("kernel", Nystroem(n_components=min(settings.components, rows // 2), random_state=seed)))
-    return Pipeline(steps), [{"C": c} for c in settings.c]
-
-
-def _configure(machine: SVC | SGDClassifier, candidate: dict[str, Any], rows: int) -> SVC | SGDClassifier:
-    """The machine with a candidate's parameters; rows: of all folds, which make C the weight of the squared norm."""
-    if isinstance(machine, SVC):
-        return machine.set_params(**candidate)
-    return machine.set_params(alpha=1 / (candidate["C"] * rows))
-
-
-def _fold_scores(
-    features: np.ndarray,
-    labels: np.ndarray,
-    fold: tuple[np.ndarray, np.ndarray],
-    pipeline: Pipeline,
-    candidates: Sequence[dict[str, Any]],
-    score: Callable[..., float],
-) -> np.ndarray:
-    """The score of each candidate on the rows left out, as GridSearchCV finds them.
-
-    What candidates share is computed once: the scaling, the Nystroem map and, of an exact machine, the kernel, which
-    libsvm would compute anew for each C and each pair of classes.
-    """
-    prepare = clone(pipeline[:-1]).fit(features[fold[0]])
-    seen, unseen = (prepare.transform(features[rows]) for rows in fold)
-    targets = [labels[rows] for rows in fold]
-    scores = np.empty(len(candidates))
-    for kernel in dict.fromkeys(candidate.get("kernel") for candidate in candidates):
-        places = [place for place, candidate in enumerate(candidates) if candidate.get("kernel") == kernel]
-        inputs = (seen, unseen) if kernel is None else _kernels(kernel, seen, unseen)
-        machines = [_configure(clone(pipeline[-1]), candidates[place], len(features)) for place in places]
-        if kernel is not None:
-            machines = [machine.set_params(kernel="precomputed") for machine in machines]
-        with _threads():
-            scores[places] = Parallel()(delayed(_score)(machine, *inputs, *targets, score) for machine in machines)
+def _kept(place: Checkpoints, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What a place keeps; computed and kept where it keeps nothing."""
+    if (saved := place.load()) is not None:
+        return saved.arrays[0]
+    scores = compute()
+    place.save(Saved([scores], {}))
     return scores
 
 
-def _kernels(name: str, seen: np.ndarray, unseen: np.ndarray) -> list[np.ndarray]:
-    """The kernel, with SVC's own defaults, between the rows seen, and of the rows unseen with them."""
-    default, seen = SVC(), seen.astype(np.float64)
-    variance = seen.var()
-    gamma = 1 / (seen.shape[1] * variance) if variance else 1.0  # SVC's "scale"
-    parameters = {"gamma": gamma, "degree": default.degree, "coef0": default.coef0}
-    return [
-        pairwise_kernels(rows, seen, metric=name, filter_params=True, n_jobs=1, **parameters)
-        for rows in (seen, unseen.astype(np.float64))
-    ]
-
-
-def _score(
-    machine: ClassifierMixin,
-    seen: np.ndarray,
-    unseen: np.ndarray,
-    seen_labels: np.ndarray,
-    unseen_labels: np.ndarray,
-    score: Callable[..., float],
-) -> float:
-    return score(unseen_labels, machine.fit(seen, seen_labels).predict(unseen))
-
-
-def _search_table(candidates: Sequence[dict[str, Any]], scores: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame(candidates)
-    return table.assign(mean_accuracy=scores.mean(axis=1), std_accuracy=scores.std(axis=1))
+@contextmanager
+def _named_memory_errors(shape: tuple[int, ...], settings: Svm) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        rows = shape[0]
+        if rows > settings.max_rows:
+            need, advice = f"{rows:,} training rows of {shape[1]:,} features", f"components, now {settings.components}"
+        else:
+            seen = rows - rows // settings.folds
+            need = f"the exact kernel of {rows:,} training rows, {8 * seen * rows:,} bytes for a fold"
+            advice = f"max_rows, now {settings.max_rows:,}, below the rows to have it approximated"
+        raise SvmError(
+            f"memory must hold {need}, and ran out ({error or 'MemoryError'}); lower svm.{advice}, or augment.views"
+        ) from error
 
 
 def count_parameters(model: CalibratedClassifierCV) -> int:
@@ -218,10 +168,8 @@ def load_svm(path: Path) -> ClassifierMixin:
     Raises:
         ArtifactError: the file is missing, damaged, or holds types that no machine of this module has.
     """
+    check_machine(path)
     try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
-        if unknown:
-            raise ArtifactError(f"{path} must hold an SVM written by this pipeline, received also {', '.join(unknown)}")
         return skops.io.load(path, trusted=list(TRUSTED))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} is missing; `dvc repro` makes it") from None
+    except Exception as error:  # of whichever class it restores
+        raise ArtifactError(f"{path} is damaged: {str(error)[:200]}") from error

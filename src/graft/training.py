@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
 from graft.batches import Rows
+from graft.checkpoints import NOTHING_KEPT, Checkpoints
 from graft.sections import Optimisation
 from graft.trials import Phase, Publish, Trainer, Trial
 
@@ -24,7 +24,7 @@ class Outcome:
 
     Attributes:
         history: one record per epoch: epoch, phase, loss, accuracy, val_loss, val_accuracy, learning_rate.
-        seconds: wall time, validation included.
+        seconds: wall time, validation and that before an interruption included.
     """
 
     history: list[dict[str, Any]]
@@ -62,7 +62,7 @@ class Trained:
     Attributes:
         model: RGB 0..255 (n, image_size, image_size, 3) to probabilities (n, classes).
         history: one record per epoch, phases following each other; of a grid, the epochs of its best candidate.
-        seconds: wall time by phase, all candidates of a grid included.
+        seconds: wall time by phase, all candidates of a grid and that before an interruption included.
         candidates: of the grids, in their order; empty without one.
         shortcut: stored activations, row i being those of image i of the manifest, and the model from them to the
             probabilities, so that no image passes the frozen layers again; None where there are none.
@@ -132,19 +132,21 @@ def fit_phase(
     first_epoch: int,
     seed: int,
     publish: Publish,
+    checkpoints: Checkpoints = NOTHING_KEPT,
 ) -> Outcome:
     """Train until the epochs are done or the validation loss has not fallen for `patience` epochs.
 
     The model is left with the weights of its lowest validation loss, in which every image counts the same. Epochs are
-    numbered from first_epoch on.
+    numbered from first_epoch on; those of a checkpoint, under the phase's name, are published again.
 
     Raises:
         TrainingError: the loss is no longer finite.
     """
-    started = time.perf_counter()
-    compile_model(model, settings, phase.learning_rate, steps_of(train, settings.batch_size, phase.epochs))
+    content = {"phase": asdict(phase), "settings": settings.model_dump(mode="json"), "seed": seed}
+    checkpoint = checkpoints.phase(phase.name, content)
+    compile_model(model, settings, phase.learning_rate, steps_of(train, settings.rows_per_step, phase.epochs))
     trial = Trial(phase, settings.patience, first_epoch, publish)
     trainer = Trainer([model], train, validation, classes=classes)
-    trainer.run([trial], batch_size=settings.batch_size, seed=seed, until=phase.epochs)
+    trainer.run([trial], batch_size=settings.rows_per_step, seed=seed, until=phase.epochs, checkpoint=checkpoint)
     model.set_weights(trial.best_weights)
-    return Outcome(trial.history, time.perf_counter() - started)
+    return Outcome(trial.history, checkpoint.seconds)

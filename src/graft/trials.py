@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graft.batches import Rows, resident, training_batches, validation_batches
+from graft.checkpoints import NOTHING_KEPT, Checkpoints, Saved
 from graft.errors import GraftError
+from graft.faults import reached
 
 if TYPE_CHECKING:
     import keras
@@ -43,15 +47,23 @@ class Trial:
 
     def __init__(self, phase: Phase, patience: int, first_epoch: int, publish: Publish | None) -> None:
         self.phase = phase
+        self._patience, self._first_epoch, self._publish = patience, first_epoch, publish
+        self.restart()
+
+    def restart(self) -> None:
+        """Be as before the first epoch."""
         self.history: list[dict[str, Any]] = []
         self.best_weights: list[np.ndarray] | None = None
         self.failure = ""
-        self._patience, self._first_epoch, self._publish = patience, first_epoch, publish
 
     @property
     def best_loss(self) -> float:
         """The lowest validation loss so far; infinite before the first epoch."""
-        return min(self._losses, default=math.inf)
+        return self.best_loss_within(len(self.history))
+
+    def best_loss_within(self, epochs: int) -> float:
+        """The lowest validation loss of so many first epochs."""
+        return min(self._losses[:epochs], default=math.inf)
 
     @property
     def done(self) -> bool:
@@ -81,8 +93,50 @@ class Trial:
         if metrics["val_loss"] < self.best_loss:
             self.best_weights = model.get_weights()
         self.history.append({"epoch": number, "phase": name, **metrics})
+        # Although no checkpoint may hold it yet: an epoch that is lost with the process is trained again to the bit.
+        self._tell(self.history[-1:])
+
+    def restore(self, facts: dict[str, Any], best_weights: list[np.ndarray]) -> None:
+        """Be as another one was when `facts` was read; its epochs are published again.
+
+        Args:
+            facts: of a snapshot.
+            best_weights: empty where they had been forgotten.
+        """
+        self.history, self.failure, self.best_weights = facts["history"], facts["failure"], best_weights or None
+        self._tell(self.history)
+
+    def _tell(self, records: list[dict[str, Any]]) -> None:
         if self._publish is not None:
-            self._publish(number, name, metrics)
+            publish_epochs(records, self._publish)
+
+
+def publish_epochs(records: list[dict[str, Any]], publish: Publish) -> None:
+    """Publish epochs of a history."""
+    for record in records:
+        metrics = {name: value for name, value in record.items() if name not in ("epoch", "phase")}
+        publish(record["epoch"], record["phase"], metrics)
+
+
+def snapshot(trials: Sequence[Trial], state: Sequence[Any] = ()) -> Saved:
+    """Trials as a checkpoint holds them; without the state of their models they can tell what was, but not go on."""
+    best = [trial.best_weights or [] for trial in trials]
+    facts = [
+        {"history": trial.history, "failure": trial.failure, "best_weights": len(weights)}
+        for trial, weights in zip(trials, best, strict=True)
+    ]
+    return Saved([*state, *(array for weights in best for array in weights)], {"state": len(state), "trials": facts})
+
+
+def values(variables: Iterable[Any]) -> list[np.ndarray]:
+    """The variables' values, copied."""
+    return [np.array(variable) for variable in variables]
+
+
+def assign(variables: Iterable[Any], arrays: Iterable[np.ndarray]) -> None:
+    """Give the variables these values."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
 
 
 class Trainer:
@@ -106,8 +160,19 @@ class Trainer:
         self._train, self._validation = train, validation
         for model in self._models:  # makes the metrics' variables, for which each graph would else be traced twice
             model.compute_metrics(None, *np.zeros((2, 1, classes), np.float32))
-        self._train_step = self._graph("train_step", train)
-        self._test_step = self._graph("test_step", validation)
+
+    @property
+    def state(self) -> list[Any]:
+        """The variables of models and optimisers, random states and the number of steps among them."""
+        return [variable for model in self._models for variable in (*model.variables, *model.optimizer.variables)]
+
+    @cached_property  # not traced where a checkpoint has the end of the training
+    def _train_step(self) -> Callable[..., None]:
+        return self._graph("train_step", self._train)
+
+    @cached_property
+    def _test_step(self) -> Callable[..., None]:
+        return self._graph("test_step", self._validation)
 
     def _graph(self, method: str, rows: Rows) -> Callable[..., None]:
         import tensorflow as tf
@@ -126,27 +191,58 @@ class Trainer:
             signature.append(tf.TensorSpec((None,), tf.float32))
         return tf.function(step, input_signature=signature, autograph=False).get_concrete_function()
 
-    def run(self, trials: Sequence[Trial], *, batch_size: int, seed: int, until: int) -> None:
-        """Train, one trial for each model, from where they stand until all are done or have so many epochs."""
+    def run(
+        self,
+        trials: Sequence[Trial],
+        *,
+        batch_size: int,
+        seed: int,
+        until: int,
+        checkpoint: Checkpoints = NOTHING_KEPT,
+    ) -> None:
+        """Train, one trial for each model, from where they stand until all are done or have so many epochs.
+
+        Where there is a checkpoint, they stand where it was saved: the same batches in the same order, the same masks
+        of dropout and the same steps follow as without an interruption.
+        """
         from tqdm import tqdm
 
+        if saved := checkpoint.load():
+            self._restore(trials, saved)
+        first = max(len(trial.history) for trial in trials)
+        if first >= until or all(trial.done for trial in trials):
+            return
         same = self._train.inputs is self._validation.inputs
         train = replace(self._train, inputs=resident(self._train.inputs))
         validation = replace(self._validation, inputs=train.inputs if same else resident(self._validation.inputs))
-        first = max(len(trial.history) for trial in trials)
         for epoch in tqdm(range(first, until), desc=trials[0].phase.name, unit="epoch", disable=None):
-            going = [not trial.done for trial in trials]
-            if not any(going):
+            batches = training_batches(train, self._classes, batch_size, seed, epoch)
+            self._epoch(trials, batches, validation_batches(validation, self._classes, batch_size))
+            reached("epoch")
+            ended = epoch + 1 == until or all(trial.done for trial in trials)
+            if ended or checkpoint.due():
+                checkpoint.save(snapshot(trials, self.state))
+            if ended:
                 break
-            trained = self._measured(self._train_step, training_batches(train, self._classes, batch_size, seed, epoch))
-            validated = self._measured(self._test_step, validation_batches(validation, self._classes, batch_size))
-            for index in (index for index, goes in enumerate(going) if goes):
-                model = self._models[index]
-                metrics = trained[index] | {f"val_{name}": value for name, value in validated[index].items()}
-                metrics["learning_rate"] = float(model.optimizer.learning_rate)
-                trials[index].add(metrics, model)
 
-    def _measured(self, step: Callable[..., None], batches: Any) -> list[dict[str, float]]:
+    def _restore(self, trials: Sequence[Trial], saved: Saved) -> None:
+        arrays = iter(saved.arrays)
+        if count := saved.facts["state"]:
+            assign(self.state, itertools.islice(arrays, count))
+        for trial, facts in zip(trials, saved.facts["trials"], strict=True):
+            trial.restore(facts, list(itertools.islice(arrays, facts["best_weights"])))
+
+    def _epoch(self, trials: Sequence[Trial], train: Iterable[Any], validation: Iterable[Any]) -> None:
+        going = [not trial.done for trial in trials]
+        trained = self._measured(self._train_step, train)
+        validated = self._measured(self._test_step, validation)
+        for index in (index for index, goes in enumerate(going) if goes):
+            model = self._models[index]
+            metrics = trained[index] | {f"val_{name}": value for name, value in validated[index].items()}
+            metrics["learning_rate"] = float(model.optimizer.learning_rate)
+            trials[index].add(metrics, model)
+
+    def _measured(self, step: Callable[..., None], batches: Iterable[Any]) -> list[dict[str, float]]:
         for model in self._models:
             model.reset_metrics()
         for batch in batches:

@@ -1,9 +1,13 @@
 """One thin entry point per stage of dvc.yaml: paths come as options, values from params.yaml, work from the library."""
 
+import functools
 import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -43,8 +47,47 @@ def run_key_of(verb: str, row: str) -> str:
 
 
 def start(main: Callable[..., None]) -> None:
-    """Run a stage's main on the command line; what a user can cause is one message, not a stack trace."""
-    try:
-        typer.run(main)
-    except GraftError as error:
-        raise SystemExit(f"{os.environ.get('DVC_STAGE', 'graft')}: {error}") from None
+    """Run a stage's main on the command line, the only process of this stage here, under a parent that names a kill.
+
+    What a user can cause is one message, not a stack trace; Ctrl-C and SIGTERM end it with 130 and 143.
+    """
+    from graft.redaction import secrets_hidden
+    from graft.stage_lock import running_stage
+    from graft.supervision import supervise
+
+    stage = running_stage()
+
+    def work() -> None:
+        with secrets_hidden():
+            typer.run(_guarded(main, stage))
+
+    supervise(work, stage)
+
+
+def _guarded(main: Callable[..., None], stage: str) -> Callable[..., None]:
+    from graft.stage_lock import stage_lock
+    from graft.storage import NO_SPACE
+
+    @functools.wraps(main)  # by whose parameters typer knows the options
+    def guarded(*arguments: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _end)  # by an exception, so that what was begun is cleared away or kept whole
+        try:
+            with stage_lock(stage):  # after the fork of supervise, so that it names the process that works
+                main(*arguments, **options)
+        except GraftError as error:
+            raise SystemExit(f"{stage}: {error}") from None
+        except MemoryError as error:
+            raise SystemExit(f"{stage}: memory ran out ({error}); `dvc repro` goes on from what was kept") from None
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            raise SystemExit(f"{stage}: {error}; make room, and `dvc repro` goes on from what was kept") from None
+        except KeyboardInterrupt:
+            _end(signal.SIGINT, None)
+
+    def _end(number: int, frame: FrameType | None) -> NoReturn:
+        name = signal.Signals(number).name
+        print(f"{stage}: ended by {name}; `dvc repro` goes on from what was kept", file=sys.stderr, flush=True)
+        raise SystemExit(128 + number) from None
+
+    return guarded

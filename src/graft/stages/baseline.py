@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from graft import runtime
 from graft.artifacts import read_images, read_manifest, read_views, view_rows
-from graft.baselines import train_baseline
+from graft.baselines import settled_baseline, train_baseline
+from graft.checkpoints import Checkpoints
 from graft.network_runs import network_fit
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, train_and_write
@@ -18,21 +20,32 @@ from graft.training import Publish, Rows, Trained, class_weights
 
 def run(params: Params, name: str, *, prepared: Path, augmented: Path, paths: RunPaths, key: str) -> None:
     """Train one baseline and write the model, its predictions and its journal."""
-    baseline = row(params.baselines, name, "baselines")
+    row(params.baselines, name, "baselines")
+    runtime.configure(params.seed)
     manifest = read_manifest(prepared)
     views = read_views(augmented, manifest)
-    images = read_images(prepared, len(manifest.rows))
+    params = settled_baseline(params, name, len(manifest.positions("train")), len(manifest.classes))
+    baseline = params.baselines[name]
+    images = read_images(prepared, manifest.rows)
     labels, validation = manifest.labels, manifest.positions("validation")
     train_labels = labels[manifest.positions("train")]
     weights = class_weights(train_labels, params.train.class_weights)
-    pixels = Rows(read_images(augmented, len(views)), view_rows(views), train_labels, weights)
+    pixels = Rows(read_images(augmented, views), view_rows(views), train_labels, weights)
 
-    def train(seed: int, publish: Publish) -> Trained:
-        unseen = Rows(images, [validation], labels[validation])
-        return train_baseline(baseline, pixels, unseen, classes=len(manifest.classes), seed=seed, publish=publish)
+    def train(seed: int, publish: Publish, checkpoints: Checkpoints) -> Trained:
+        return train_baseline(
+            baseline,
+            pixels,
+            Rows(images, [validation], labels[validation]),
+            classes=len(manifest.classes),
+            seed=seed,
+            publish=publish,
+            checkpoints=checkpoints,
+        )
 
-    fit = network_fit(train, manifest=manifest, images=images, batch_size=baseline.train.batch_size)
-    train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params)
+    fit = network_fit(train, manifest=manifest, images=images, batch_size=baseline.train.rows_per_step)
+    identity = _identity(params, name, key)
+    train_and_write(fit, paths, identity, manifest=manifest, params=params, machine=runtime.machine())
 
 
 def _identity(params: Params, name: str, key: str) -> RunIdentity:

@@ -17,6 +17,7 @@ from graft.curve_fits import Fit, Fitted, Subset, run_fits, start_session
 from graft.extraction import top_activations
 from graft.feature_sets import IMAGE, read_features, read_view_pixels
 from graft.finetuning import fine_tune
+from graft.finetuning_memory import settled_finetuning
 from graft.inference import apply_model
 from graft.params import Params, load_params, row
 from graft.sections import Backbone
@@ -37,21 +38,27 @@ def run(
     work: Path,
 ) -> None:
     """Fit head, fine-tuned base and SVM of one backbone at every size, and write their predictions."""
-    backbone = row(params.backbones, name, "backbones")
+    from graft.resources import named_memory_errors
+
+    row(params.backbones, name, "backbones")
     runtime.configure(params.seed)
     manifest = read_manifest(prepared)
+    feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
+    params = settled_finetuning(params, name, source, feature_set)
+    backbone = params.backbones[name]
     phases = ("frozen", "finetune") if backbone.finetune.unfrozen_epochs else ("frozen",)
-    run_fits(
-        name,
-        (*phases, "svm"),
-        manifest,
-        read_features(features, manifest, read_view_pixels(prepared, augmented, manifest)),
-        partial(_fit, params, backbone, source),
-        curve=params.curve,
-        seed=params.seed,
-        work=work,
-        out=out,
-    )
+    with named_memory_errors(params, "curve", name):
+        run_fits(
+            name,
+            (*phases, "svm"),
+            manifest,
+            feature_set,
+            partial(_fit, params, backbone, source),
+            curve=params.curve,
+            seed=params.seed,
+            work=work,
+            out=out,
+        )
 
 
 def _fit(params: Params, backbone: Backbone, source: Path, which: Fit, subset: Subset) -> Fitted | None:

@@ -11,7 +11,7 @@ import typer
 
 from graft import runtime
 from graft.artifacts import read_manifest, read_views
-from graft.baselines import train_baseline
+from graft.baselines import settled_baseline, train_baseline
 from graft.batches import Rows
 from graft.curve_fits import Fit, Fitted, Subset, run_fits, start_session
 from graft.feature_sets import IMAGE, FeatureSet, feature_index, read_view_pixels
@@ -24,21 +24,26 @@ from graft.training import class_weights
 
 def run(params: Params, name: str, *, prepared: Path, augmented: Path, out: Path, work: Path) -> None:
     """Train one baseline at every size, and write its predictions."""
-    baseline = row(params.baselines, name, "baselines")
+    from graft.resources import named_memory_errors
+
+    row(params.baselines, name, "baselines")
     runtime.configure(params.seed)
     manifest = read_manifest(prepared)
+    params = settled_baseline(params, name, len(manifest.positions("train")), len(manifest.classes))
+    baseline = params.baselines[name]
     pixels = {IMAGE: read_view_pixels(prepared, augmented, manifest)}
-    run_fits(
-        name,
-        ("baseline",),
-        manifest,
-        FeatureSet(feature_index(manifest, read_views(augmented, manifest)), pixels, manifest.classes),
-        partial(_fit, params, baseline),
-        curve=params.curve,
-        seed=params.seed,
-        work=work,
-        out=out,
-    )
+    with named_memory_errors(params, "curve_baseline", name):
+        run_fits(
+            name,
+            ("baseline",),
+            manifest,
+            FeatureSet(feature_index(manifest, read_views(augmented, manifest)), pixels, manifest.classes),
+            partial(_fit, params, baseline),
+            curve=params.curve,
+            seed=params.seed,
+            work=work,
+            out=out,
+        )
 
 
 def _fit(params: Params, baseline: Baseline, which: Fit, subset: Subset) -> Fitted:
@@ -56,7 +61,7 @@ def _fit(params: Params, baseline: Baseline, which: Fit, subset: Subset) -> Fitt
         seed=which.seed,
         publish=lambda epoch, phase, metrics: None,
     )
-    batches = apply_model(trained.model, pixels, subset.held_out, baseline.train.batch_size)
+    batches = apply_model(trained.model, pixels, subset.held_out, baseline.train.rows_per_step)
     probabilities = np.concatenate([batch for (batch,) in batches])
     return Fitted(probabilities, len(trained.history), sum(trained.seconds.values()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +18,28 @@ from graft.features import Extraction, write_features
 from graft.forecasts import Rate, Work, record_actual
 from graft.frozen_bases import FrozenBase
 from graft.params import Params, load_params, row
-from graft.stages import PARAMS_FILE, ParamsFile, feature_store, start
+from graft.resources import named_memory_errors
+from graft.stages import PARAMS_FILE, ParamsFile, feature_store, run_key_of, start
 from graft.storage import new_folder, write_json
 from graft.store import FeatureStore
+from graft.unfinished import unfinished
 
 
 def run(
-    params: Params, name: str, *, prepared: Path, augmented: Path, source: Path, out: Path, store: Path | None
+    params: Params,
+    name: str,
+    *,
+    prepared: Path,
+    augmented: Path,
+    source: Path,
+    out: Path,
+    store: Path | None,
+    work: Path | None = None,
 ) -> tuple[planning.Plan, Extraction]:
-    """Write data/features/<name>: what the plan keeps, from the store where it is there already."""
+    """Write data/features/<name>: what the plan keeps, from the store where it is there already.
+
+    An interrupted run leaves its rows in the store, or where that may hold nothing, in the work folder.
+    """
     backbone = row(params.backbones, name, "backbones")
     runtime.configure(params.seed)
     manifest = read_manifest(prepared)
@@ -43,7 +56,11 @@ def run(
         views=int(index["view"].max()) + 1,
     )
     print(f"features {name}: {planning.describe(plan)}", flush=True)
-    with new_folder(out) as folder, _opened(store, params.features.store_gb) as opened:
+    with (
+        named_memory_errors(params, "features", name),
+        new_folder(out) as folder,
+        _opened(store, params.features.store_gb, work) as opened,
+    ):
         done = write_features(folder, base, plan.to_json(), index, pixels, opened)
     return plan, done
 
@@ -62,18 +79,21 @@ def write_timings(path: Path, done: Extraction) -> None:
 
 
 @contextmanager
-def _opened(root: Path | None, max_gb: float) -> Iterator[FeatureStore]:
-    """The store, afterwards within its bound; where it may hold nothing, a temporary place for the rows of this run."""
+def _opened(root: Path | None, max_gb: float, work: Path | None) -> Iterator[FeatureStore]:
+    """The store, afterwards within its bound; where it may hold nothing, another place for the rows of this run.
+
+    After an error or an interrupt it stays as large as it is, for the next run needs what this one computed.
+    """
     store = FeatureStore(root, int(max_gb * 10**9)) if root else None
-    try:
-        if store and max_gb:
-            yield store
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                yield FeatureStore(Path(folder), 0)
-    finally:
-        if store:
-            store.evict()
+    if store and max_gb:
+        yield store
+    elif work:
+        yield FeatureStore(work / "rows", 0)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield FeatureStore(Path(folder), 0)
+    if store:
+        store.evict()
 
 
 def main(
@@ -86,16 +106,19 @@ def main(
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the features stage of one backbone."""
+    from graft.resource_checks import check_disk
+
     loaded = load_params(params)
-    plan, done = run(
-        loaded, name, prepared=prepared, augmented=augmented, source=source, out=out, store=feature_store()
-    )
-    write_timings(timings, done)
-    work = Work(done.computed, done.reused, done.whole.multiply_adds, plan.output_bytes, done.whole.seconds)
-    rate = Rate(done.steady.multiply_adds, done.steady.seconds, done.steady.rows, "run")
-    checked = record_actual(name, row(loaded.backbones, name, "backbones"), plan.to_json(), work, rate)
-    foretold = f" (foretold: {_told(checked.estimated)})" if checked.estimated else ""
-    print(f"features {name}: {_told(work)}{foretold}")
+    check_disk(loaded)
+    folders = {"prepared": prepared, "augmented": augmented, "source": source, "out": out}
+    with nullcontext() if loaded.features.store_gb else unfinished(run_key_of("features", name)) as work:
+        plan, done = run(loaded, name, **folders, store=feature_store(), work=work)
+        write_timings(timings, done)
+        spent = Work(done.computed, done.reused, done.whole.multiply_adds, plan.output_bytes, done.whole.seconds)
+        rate = Rate(done.steady.multiply_adds, done.steady.seconds, done.steady.rows, "run")
+        checked = record_actual(name, row(loaded.backbones, name, "backbones"), plan.to_json(), spent, rate)
+        foretold = f" (foretold: {_told(checked.estimated)})" if checked.estimated else ""
+        print(f"features {name}: {_told(spent)}{foretold}")
 
 
 def _told(work: Work) -> str:

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from graft import runtime
 from graft.artifacts import read_images, read_manifest
+from graft.checkpoints import Checkpoints
 from graft.feature_sets import read_features, read_view_pixels
 from graft.finetuning import fine_tune
+from graft.finetuning_memory import settled_finetuning
 from graft.network_runs import network_fit
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, train_and_write
@@ -30,11 +33,14 @@ def run(
     key: str,
 ) -> None:
     """Fine-tune one backbone and write the model, its predictions and its journal."""
-    backbone = row(params.backbones, name, "backbones")
+    row(params.backbones, name, "backbones")
+    runtime.configure(params.seed)
     manifest = read_manifest(prepared)
     feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
+    params = settled_finetuning(params, name, source, feature_set)
+    backbone = params.backbones[name]
 
-    def train(seed: int, publish: Publish) -> Trained:
+    def train(seed: int, publish: Publish, checkpoints: Checkpoints) -> Trained:
         return fine_tune(
             load_base(source),
             backbone,
@@ -44,11 +50,13 @@ def run(
             class_weights=params.train.class_weights,
             seed=seed,
             publish=publish,
+            checkpoints=checkpoints,
         )
 
-    images = read_images(prepared, len(manifest.rows))
+    images = read_images(prepared, manifest.rows)
     fit = network_fit(train, manifest=manifest, images=images, batch_size=backbone.features.batch_size)
-    train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params)
+    identity = _identity(params, name, key)
+    train_and_write(fit, paths, identity, manifest=manifest, params=params, machine=runtime.machine())
 
 
 def _identity(params: Params, name: str, key: str) -> RunIdentity:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import sys
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,30 +15,36 @@ from graft.attributes import FILE as ATTRIBUTES
 from graft.attributes import write_attributes
 from graft.collection import Collection, check_invalid, collect
 from graft.curation import Curated, Reordered, count, divide, find_copies
+from graft.full_disk import room_for
 from graft.params import load_params
 from graft.records import SourceError
 from graft.reporting.data.page import write_data_report
 from graft.reporting.data.tables import PreparedData
+from graft.run_keys import run_key
 from graft.sections import Data
 from graft.shards import ShardWriter
 from graft.splits import SplitError, check_classes
 from graft.stages import PARAMS_FILE, ParamsFile, start
 from graft.storage import new_folder, write_table
+from graft.unfinished import unfinished
 
 BATCH = 64  # images held in memory at a time
 REPORTS = ("index.html", "counts.csv", "statistics.csv", "duplicates.csv", "quarantine.csv", ATTRIBUTES)
 
 
-def run(data: Data, seed: int, out: Path, report: Path) -> None:
+def run(data: Data, seed: int, out: Path, report: Path, work: Path | None = None) -> None:
     """Write the prepared images and their manifest to out, and to report what people should know of them.
+
+    Images that an interrupted run left in the work folder, as unfinished.unfinished gives it, are not read again.
 
     Raises:
         SourceError: the source cannot be trained on.
         SplitError: a class is too small to be in every split.
+        DiskFullError: the disk is full; what was looked at stays in the work folder.
     """
     for name in REPORTS:  # of another run, beside which this one's would look like its own
         (report / name).unlink(missing_ok=True)
-    with new_folder(out) as folder, collect(data, seed, folder) as collection:
+    with new_folder(out) as folder, collect(data, seed, folder, work) as collection:
         found, quarantine = find_copies(collection, data)
         write_table(report / "quarantine.csv", quarantine)  # also where a next step finds that too little is left
         check_invalid(collection, data.max_invalid_fraction, data.path, report)
@@ -90,7 +95,10 @@ def _write_prepared(folder: Path, report: Path, collection: Collection, curated:
     write_manifest(folder, Manifest(rows[list(MANIFEST_COLUMNS)], tuple(collection.classes)))
     write_attributes(report, rows["image_id"], rows["brightness"], collection.attributes.iloc[rows["record"]])
     positions = rows["position"].to_numpy(int)
-    with ShardWriter(folder, "images", (size, size, 3), np.uint8) as writer:
+    with (
+        room_for("the prepared images", folder, 3 * size**2 * len(rows)),
+        ShardWriter(folder, "images", (size, size, 3), np.uint8, ids=rows) as writer,
+    ):
         for first in range(0, len(positions), BATCH):
             writer.append(collection.pixels[positions[first : first + BATCH]])
 
@@ -130,10 +138,12 @@ def main(
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the prepare stage."""
-    # Ended by an exception, so that what was begun is cleared away.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    from graft.resource_checks import check_disk
+
     loaded = load_params(params)
-    run(loaded.data, loaded.seed, out, report)
+    check_disk(loaded)
+    with unfinished(run_key(os.environ.get("DVC_STAGE", "prepare"), Path.cwd())) as work:
+        run(loaded.data, loaded.seed, out, report, work)
 
 
 if __name__ == "__main__":

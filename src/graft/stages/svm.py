@@ -14,6 +14,7 @@ import typer
 from graft.artifacts import Manifest, read_manifest
 from graft.extraction import top_activations
 from graft.feature_sets import TOP, FeatureSet, read_features, read_view_pixels
+from graft.machines import describe_machine
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, Training, held_out_rows, train_and_write
 from graft.sections import Backbone
@@ -22,7 +23,10 @@ from graft.storage import read_json, write_json
 from graft.svm import Machine, count_parameters, fit_svm, save_svm
 
 if TYPE_CHECKING:
+    from graft.checkpoints import Checkpoints
     from graft.trials import Publish
+
+PACKAGES = ("scikit-learn", "scipy", "numpy")  # that decide the last bits of a search
 
 
 def run(
@@ -46,20 +50,20 @@ def run(
     rows = _rows(manifest, feature_set, source, backbone, params.seed)
     reading = time.perf_counter() - started
 
-    def fit(seed: int, publish: Publish) -> tuple[Training, Callable[[Path], None]]:
-        started = time.perf_counter()
-        machine = fit_svm(*rows.train, backbone.svm, seed, params.train.class_weights)
-        seconds = reading + time.perf_counter() - started
+    def fit(seed: int, publish: Publish, checkpoints: Checkpoints) -> tuple[Training, Callable[[Path], None]]:
+        search = checkpoints.phase("search")
+        machine = fit_svm(*rows.train, backbone.svm, seed, params.train.class_weights, search)
         training = Training(
             machine.model.predict_proba(rows.held_out),
             card["parameters"] + count_parameters(machine.model),
-            {"search": seconds},
+            {"search": reading + search.seconds},
             tables={"search.csv": machine.search},
         )
         print(f"svm {name}: " + ", ".join(f"{parameter} {value}" for parameter, value in machine.choice.items()))
         return training, lambda folder: _save(folder, machine, base)
 
-    train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params)
+    here = describe_machine(PACKAGES)
+    train_and_write(fit, paths, _identity(params, name, key), manifest=manifest, params=params, machine=here)
 
 
 def _identity(params: Params, name: str, key: str) -> RunIdentity:

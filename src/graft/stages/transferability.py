@@ -54,7 +54,7 @@ def run(
     with new_folder(out) as folder:
         write_json(folder / "scores.json", scores | {"folds": probe.folds})
         write_json(folder / "timings.json", {"seconds": seconds})
-        judged = Predictions(manifest.rows.iloc[train], probe.probabilities, manifest.classes)
+        judged = Predictions(manifest.rows.iloc[train], probe.probabilities, manifest.classes, manifest=manifest.digest)
         write_predictions(folder / "out_of_fold.parquet", judged)
         write_table(folder / "map.parquet", points)
     print(f"transferability {name}: LogME {evidence:.3f}, linear probe {scores['linear_probe']:.1%}")
