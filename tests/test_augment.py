@@ -58,11 +58,11 @@ def contents(folder):
 
 def test_the_views_of_the_training_images_stand_view_after_view(prepared, capsys):
     manifest = read_manifest(prepared)
-    originals = read_images(prepared, len(manifest.rows))
+    originals = read_images(prepared, manifest.rows)
     train = manifest.positions("train")
     out = run(prepared)
     index = read_views(out, manifest)
-    stored = read_images(out, len(index))
+    stored = read_images(out, index)
     assert len(index) == 3 * len(train) == 36
     image_ids = manifest.rows["image_id"].to_numpy()[train]
     for view, rows in enumerate(view_rows(index)):
@@ -92,8 +92,8 @@ def test_the_size_of_a_batch_changes_nothing(prepared, monkeypatch):
 def test_one_view_is_the_originals(prepared):
     manifest = read_manifest(prepared)
     out = run(prepared, views=1)
-    originals = read_images(prepared, len(manifest.rows))[manifest.positions("train")]
-    np.testing.assert_array_equal(read_images(out, len(originals))[:], originals)
+    originals = read_images(prepared, manifest.rows)[manifest.positions("train")]
+    np.testing.assert_array_equal(read_images(out, read_views(out, manifest))[:], originals)
 
 
 def test_the_preview_shows_training_images_by_views(prepared):
@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
     monkeypatch.setattr(augment, "BATCH", 16)
     rows = [(f"{index:04d}", "ab"[index % 2], "train", f"{index}", f"{index}", 64, 64) for index in range(600)]
     manifest = Manifest(pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)), ("a", "b"))
-    with ShardWriter(tmp_path / "prepared", "images", (64, 64, 3), np.uint8) as writer:
+    with ShardWriter(tmp_path / "prepared", "images", (64, 64, 3), np.uint8, manifest.rows) as writer:
         writer.append(np.zeros((600, 64, 64, 3), np.uint8))
     write_manifest(tmp_path / "prepared", manifest)
     run(tmp_path / "prepared", views=1)  # what matplotlib and pandas keep is not counted
@@ -132,6 +132,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
 def test_the_stage_takes_its_ranges_from_params_yaml(prepared, monkeypatch, capsys):
     monkeypatch.chdir(PROJECT)
     folder = prepared.parent
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.setattr(augment, "run_key", lambda stage, root: stage)
     augment.main(prepared, folder / "out", folder / "preview.png")
     count = load_params(PROJECT / "params.yaml").augment.views
     assert len(read_views(folder / "out", read_manifest(prepared))) == 12 * count
@@ -147,7 +149,7 @@ def test_real_photographs(tmp_path, photographs):
     prepare.run(data, 1, tmp_path / "prepared", tmp_path / "report")
     manifest = read_manifest(tmp_path / "prepared")
     out = run(tmp_path / "prepared")
-    stored = read_images(out, len(read_views(out, manifest)))
+    stored = read_images(out, read_views(out, manifest))
     assert stored.shape == (120, 224, 224, 3)
     brightness = stored[:].mean(axis=(1, 2)).reshape(3, 40, 3)
     assert np.abs(brightness[1:] - brightness[0]).max() < 40  # a view is still a picture of the same thing

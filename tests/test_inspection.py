@@ -189,6 +189,15 @@ def test_a_killed_process_is_explained_and_the_next_run_works(processes):
     assert len(look(records)) == 200
 
 
+def test_an_image_is_not_given_up_for_a_lack_of_memory(monkeypatch):
+    def refuse(reader):
+        raise MemoryError
+
+    monkeypatch.setattr(images.PngImageFile, "load", refuse)
+    with pytest.raises(GraftError, match=r"^there was not enough memory to decode a\.png; lower data\.max_pixels"):
+        look([record(encoded(scene(6), "PNG"))])
+
+
 def test_memory_does_not_grow_with_the_source():
     grown, _ = growth("""
 from test_inspection import *

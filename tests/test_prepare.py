@@ -56,7 +56,7 @@ def run(tmp_path):
         out, report = tmp_path / name / "prepared", tmp_path / name / "report"
         prepare.run(settings(**changes), seed, out, report)
         manifest = read_manifest(out)
-        stored = read_images(out, len(manifest.rows))[:]
+        stored = read_images(out, manifest.rows)[:]
         return manifest, stored, pd.read_csv(report / "quarantine.csv"), pd.read_csv(report / "counts.csv")
 
     return prepared
@@ -102,9 +102,11 @@ def test_every_image_of_a_folder_stands_beside_its_row(run, image_folder):
 
 def test_digits_are_split_as_params_yaml_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(PROJECT)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(prepare, "run_key", lambda stage, root: stage)
     prepare.main(tmp_path / "prepared", tmp_path / "report")
     manifest = read_manifest(tmp_path / "prepared")
-    stored = read_images(tmp_path / "prepared", len(manifest.rows))
+    stored = read_images(tmp_path / "prepared", manifest.rows)
     records = {hashlib.sha256(record.content).hexdigest(): record for record in embedded.digits()}
     assert stored.row_shape == (32, 32, 3)
     for row, image in zip(manifest.rows.itertuples(), stored[:], strict=True):
@@ -112,6 +114,7 @@ def test_digits_are_split_as_params_yaml_says(tmp_path, monkeypatch, capsys):
         assert (row.label, row.source, row.width, row.height) == (record.label, record.source, 8, 8)
         np.testing.assert_array_equal(image, images.resize(images.decode(record.content), 32, "stretch"))
     assert manifest.rows["split"].value_counts().to_dict() == {"train": 200, "validation": 359, "test": 359}
+    assert not (tmp_path / ".work" / "prepare").exists()
     assert capsys.readouterr().out == (
         "prepare: 1,797 images of 10 classes: 200 train, 359 validation, 359 test; 0 quarantined, 879 unused\n"
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,13 @@ from graft import sources
 from graft.attributes import AttributeColumns
 from graft.duplicates import THUMBNAIL_SIDE
 from graft.inspection import COLUMNS, Inspected, inspect
+from graft.pieces import Piece, Pieces
 from graft.records import Record, Reject, SourceError
 from graft.sections import Data
 
 ROWS = 4096  # made into a piece of the table at once
 QUARANTINE_COLUMNS = ("source", "label", "reason", "detail")
+ARRAYS = ("pixels", "thumbnails", "hashes")
 
 
 @dataclass(frozen=True)
@@ -71,29 +76,39 @@ class Collection:
 
 
 @contextmanager
-def collect(data: Data, seed: int, folder: Path) -> Iterator[Collection]:
-    """Read, check and resize every image of the source; its arrays lie below folder until the block ends.
+def collect(data: Data, seed: int, folder: Path, work: Path | None = None) -> Iterator[Collection]:
+    """Read, check and resize every image of the source.
 
-    What can be known from the listing is refused before an image is read.
+    What can be known from the listing is refused before an image is read. Images that an interrupted run looked at are
+    taken from the work folder as far as their files are unchanged by size and time of change.
+
+    Args:
+        data: the section of params.yaml.
+        seed: of images that are rendered.
+        folder: below which an archive is unpacked, and without a work folder the arrays lie, until the block ends.
+        work: of the unfinished run, as unfinished.unfinished; where it stands the key vouches for source and settings.
 
     Raises:
         SourceError: the source as a whole cannot be used.
+        GraftError: the disk is full.
     """
     rejects: list[Reject] = []
     attributes = AttributeColumns()
     with tempfile.TemporaryDirectory(dir=folder) as below:
-        arrays, scratch = (Path(below) / name for name in ("arrays", "source"))
-        arrays.mkdir()
+        arrays, scratch = (work or Path(below)) / "arrays", Path(below) / "source"
         scratch.mkdir()
         sources.check_source(data, scratch, data.split, data.test != "none")
-        inspected = inspect(
-            _without_attributes(sources.records(data, seed, rejects, scratch), attributes),
+        records = _without_attributes(sources.records(data, seed, rejects, scratch), attributes)
+        look = partial(
+            inspect,
             image_size=data.image_size,
             how=data.resize,
             min_side=data.min_side,
             max_pixels=data.max_pixels,
         )
-        rows = _table(_store(tqdm(inspected, "prepare", unit="image", disable=None), arrays))
+        stamp = partial(_stamp, dated=data.source != "archive")
+        with Pieces(arrays, ARRAYS) as pieces:
+            rows = _table(tqdm(_rows(records, look, stamp, pieces), "prepare", unit="image", disable=None))
         stored = int(rows["position"].max() + 1) if len(rows) else 0
         yield Collection(
             rows,
@@ -112,31 +127,77 @@ def _without_attributes(records: Iterable[Record], attributes: AttributeColumns)
         yield record if record.attributes is None else replace(record, attributes=None)
 
 
-def _store(inspected: Iterable[Inspected], arrays: Path) -> Iterator[dict[str, Any]]:
-    """Append each image's arrays to the files; yield its row. A copy of the same bytes is not stored again."""
+def _rows(
+    records: Iterator[Record],
+    look: Callable[[Iterable[Record]], Generator[Inspected]],
+    stamp: Callable[[Record], str],
+    pieces: Pieces,
+) -> Iterator[dict[str, Any]]:
+    """The row of each record, with its position in the arrays; looked at now, or by the run that left the pieces.
+
+    A copy of the same bytes is not stored again.
+    """
     seen: dict[str, int] = {}
-    with (
-        open(arrays / "pixels", "wb") as pixels,
-        open(arrays / "thumbnails", "wb") as thumbnails,
-        open(arrays / "hashes", "wb") as hashes,
-    ):
+    while (piece := pieces.next()) is not None:
+        drawn = list(islice(records, len(piece.rows)))
+        if not _is_of(piece, drawn, stamp):
+            records = chain(drawn, records)
+            break
+        pieces.accept(piece)
+        seen.update({row["image_id"]: row["position"] for row in piece.rows if row["position"] >= 0})
+        yield from piece.rows
+    stamps: deque[str] = deque()
+    with closing(look(_stamped(records, stamp, stamps))) as inspected:
         for item in inspected:
-            image_id = item.row["image_id"]
-            if item.image is not None and image_id not in seen:
-                assert item.thumbnail is not None
-                assert item.hash is not None
-                seen[image_id] = len(seen)
-                pixels.write(item.image.tobytes())
-                thumbnails.write(item.thumbnail.tobytes())
-                hashes.write(item.hash.tobytes())
-            yield item.row | {"position": -1 if item.image is None else seen[image_id]}
+            arrays: dict[str, bytes] = {}
+            if item.image is not None and item.row["image_id"] not in seen:
+                seen[item.row["image_id"]] = len(seen)
+                arrays = _arrays(item)
+            row = item.row | {"position": -1 if item.image is None else seen[item.row["image_id"]]}
+            pieces.add(row, stamps.popleft(), arrays)
+            yield row
 
 
-def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
+def _is_of(piece: Piece, records: Sequence[Record], stamp: Callable[[Record], str]) -> bool:
+    """Whether a piece is what becomes of these records, as far as that shows without reading their files."""
+    if len(records) < len(piece.rows):
+        return False
+    return all(
+        (row["source"], row["label"], row["split"], row["group"], made_from)
+        == (record.source, record.label, record.split, record.group, stamp(record))
+        for row, made_from, record in zip(piece.rows, piece.stamps, records, strict=True)
+    )
+
+
+def _stamped(records: Iterable[Record], stamp: Callable[[Record], str], stamps: deque[str]) -> Iterator[Record]:
+    """The records, of each its stamp first: a file that is changed while it is read then differs the next time."""
+    for record in records:
+        stamps.append(stamp(record))
+        yield record
+
+
+def _stamp(record: Record, *, dated: bool) -> str:
+    """What tells an unchanged record; dated: also its file's time of change, which an unpacked one has of today."""
+    if isinstance(record.content, bytes):
+        return f"{len(record.content)} bytes, {zlib.crc32(record.content):08x}"
+    try:
+        status = record.content.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"{status.st_size} bytes, {status.st_mtime_ns if dated else 'unpacked'}"
+
+
+def _arrays(item: Inspected) -> dict[str, bytes]:
+    parts = zip(ARRAYS, (item.image, item.thumbnail, item.hash), strict=True)
+    return {name: part.tobytes() for name, part in parts if part is not None}
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a table, piece by piece: as dictionaries all of them would take ten times the memory."""
     columns = [*COLUMNS, "position"]
     pieces = [pd.DataFrame([], columns=columns, dtype=object)]
-    while piece := list(islice(rows, ROWS)):
+    remaining = iter(rows)
+    while piece := list(islice(remaining, ROWS)):
         pieces.append(pd.DataFrame(piece, columns=columns))
     table = pd.concat(pieces[1:] or pieces, ignore_index=True)
     return table.assign(record=np.arange(len(table)))

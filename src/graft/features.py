@@ -16,6 +16,7 @@ from tqdm import tqdm
 from graft.costs import multiply_adds
 from graft.feature_sets import IMAGE, PLAN, ROWS, TOP, Rows, Selected
 from graft.frozen_bases import FrozenBase
+from graft.full_disk import room_for
 from graft.inference import apply_model
 from graft.shards import ShardWriter
 from graft.storage import ArtifactError, write_json, write_table
@@ -98,7 +99,7 @@ def write_features(
             stack.enter_context(space.locked())
         computed = _complete(base, spaces, keys, pixels, store, whole, steady)
     for point, space in spaces.items():
-        _copy(folder, point, space.rows(keys), base.row_shape(point))
+        _copy(folder, point, space.rows(keys), base.row_shape(point), index)
     write_table(folder / ROWS, index)
     write_json(folder / PLAN, plan)
     distinct = len(np.unique(keys, axis=0)) if spaces else 0
@@ -113,10 +114,13 @@ def _original_cost(base: FrozenBase, spaces: Mapping[str, Space], rows: int) -> 
     return cost.of(rows) if cost else None
 
 
-def _copy(folder: Path, point: str, rows: Rows, row_shape: tuple[int, ...]) -> None:
+def _copy(folder: Path, point: str, rows: Rows, row_shape: tuple[int, ...], index: pd.DataFrame) -> None:
     row_bytes = int(np.prod(row_shape)) * np.dtype(rows.dtype).itemsize
     step = max(1, CHUNK_BYTES // row_bytes)
-    with ShardWriter(folder, point, row_shape, rows.dtype) as writer:
+    with (
+        room_for(f"the rows at {point}", folder, len(rows) * row_bytes),
+        ShardWriter(folder, point, row_shape, rows.dtype, ids=index) as writer,
+    ):
         for start in range(0, len(rows), step):
             writer.append(rows[start : start + step])
 

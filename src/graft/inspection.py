@@ -6,11 +6,12 @@ import errno
 import hashlib
 import math
 import os
+import signal
 import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,7 @@ COLUMNS = (
 FEW = 64  # records that are looked at sooner than processes start
 BATCH = 32  # records that travel between processes together, unless they have more than
 BATCH_BYTES = 8 * 2**20  # before they are decoded, or after
+FEWER = "lower data.max_pixels, or set LOKY_MAX_CPU_COUNT in the environment to decode in fewer processes"
 PIXEL_BYTES, HEADER_BYTES = 8, 16 * 2**20  # no file needs more: for a pixel (16-bit RGBA), and for all else
 
 
@@ -66,7 +68,7 @@ def inspect(
     how: Literal["stretch", "crop", "pad"],
     min_side: int,
     max_pixels: int,
-) -> Iterator[Inspected]:
+) -> Generator[Inspected]:
     """Look at each record, in their order; of a long source only a few batches are in memory at a time.
 
     Args:
@@ -77,7 +79,7 @@ def inspect(
         max_pixels: see images.read.
 
     Raises:
-        GraftError: a process was killed.
+        GraftError: a process was killed, or had not enough memory for an image.
     """
     look = partial(_look, image_size=image_size, how=how, min_side=min_side, max_pixels=max_pixels)
     remaining = iter(records)
@@ -124,14 +126,13 @@ def _in_processes(
             yield from future.result()
     except BrokenExecutor:
         raise GraftError(
-            f"a process that decoded images was killed, probably for want of memory, at {source} or soon after; lower "
-            "data.max_pixels, or set LOKY_MAX_CPU_COUNT in the environment to decode in fewer processes "
-            f"(now {processes})"
+            f"a process that decoded images was killed, probably for want of memory, at {source} or soon after; "
+            f"{FEWER} (now {processes})"
         ) from None
-    finally:
-        for _, future in waiting:
-            future.cancel()
-        executor.shutdown()
+    except BaseException:
+        executor.shutdown(kill_workers=True)  # what they still do is of no use, and an interrupt should not wait for it
+        raise
+    executor.shutdown()
 
 
 def _end_with(parent: int) -> None:
@@ -142,6 +143,8 @@ def _end_with(parent: int) -> None:
             time.sleep(1)
         os._exit(1)
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # which also reach the parent, who then ends this process
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()
 
 
@@ -162,6 +165,8 @@ def _look(
     except OSError as error:
         return Inspected(row | {"reason": "unreadable-file", "detail": error.strerror or str(error)})
     except ImageError as error:
+        if isinstance(error.__context__, MemoryError):  # a lack of this moment: no reason to do without the image
+            raise GraftError(f"there was not enough memory to decode {record.source}; {FEWER}") from None
         return Inspected(row | {"reason": error.reason, "detail": error.detail})
     pixels = picture.pixels
     height, width, _ = pixels.shape

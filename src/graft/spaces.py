@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from graft import locks
+from graft.full_disk import room_for
 from graft.storage import ArtifactError
 from graft.store_segments import (
     KEY_BYTES,
@@ -31,7 +33,8 @@ from graft.store_segments import (
 
 DESCRIPTION = "description.json"
 LOCKS = "locks"
-SEGMENT_BYTES = 64 * 2**20  # large enough for few files, small enough that an interruption loses little
+SEGMENT_BYTES = 64 * 2**20  # large enough for few files, small enough that an interruption loses little,
+SEGMENT_SECONDS = 30.0  # as is this, where rows are small and come slowly
 ATTEMPTS = 3  # to write a segment while somebody deletes the folder
 
 log = logging.getLogger(__name__)
@@ -123,7 +126,7 @@ class Space:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """A writer of rows; they can be found as soon as about 64 MiB are there, and at the latest after the block.
+        """A writer of rows, which can be found as soon as 64 MiB are there, after half a minute or after the block.
 
         What was appended is kept also when the block ends with an error or an interrupt.
         """
@@ -134,10 +137,16 @@ class Space:
             writer.publish()
 
     def publish(self, batches: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Add a segment of batches of keys (n,) of dtype S16 and their rows."""
+        """Add a segment of batches of keys (n,) of dtype S16 and their rows.
+
+        Raises:
+            DiskFullError: there is no room for it.
+        """
+        size = sum(rows.nbytes for _, rows in batches)
         for _ in range(ATTEMPTS):
             self._hold()
-            with suppress(FileNotFoundError):  # the folder may be deleted at any time
+            # The folder may be deleted at any time.
+            with suppress(FileNotFoundError), room_for("activations", self.folder, size):
                 self._describe()
                 segment = write_segment(self.folder, batches)
                 self._segments[segment.path] = segment
@@ -213,6 +222,7 @@ class Writer:
         self._space = space
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self._row_bytes = max(1, int(np.prod(space.row_shape)) * space.dtype.itemsize)
+        self._began = 0.0  # when the first pending row came
 
     def append(self, keys: np.ndarray, rows: np.ndarray) -> None:
         """Append rows of shape (n, *row_shape), cast to the dtype of the space, under keys (n, 16)."""
@@ -223,8 +233,11 @@ class Writer:
         step = max(1, SEGMENT_BYTES // self._row_bytes)
         for start in range(0, len(rows), step):
             part = np.array(rows[start : start + step], self._space.dtype, order="C")
+            if not self._pending:
+                self._began = time.monotonic()
             self._pending.append((names[start : start + step], part))
-            if sum(len(pending) for pending, _ in self._pending) * self._row_bytes >= SEGMENT_BYTES:
+            size = sum(len(pending) for pending, _ in self._pending) * self._row_bytes
+            if size >= SEGMENT_BYTES or time.monotonic() - self._began >= SEGMENT_SECONDS:
                 self.publish()
 
     def publish(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from graft.faults import reached
 from graft.storage import ArtifactError
 
 KEY_BYTES = 16
@@ -182,12 +183,15 @@ def write_segment(folder: Path, batches: Sequence[tuple[np.ndarray, np.ndarray]]
     partial = [write_partial(path, [rows_header, *(part.data for part in rows)])]
     try:
         partial.append(write_partial(keys_path(path), [_header(ENTRY, (len(keys),)), entries.data]))
+        reached("write segment")
         os.replace(partial[0], path)
+        reached("rename segment rows")
         os.replace(partial[1], keys_path(path))  # last: from here on the segment is there
     except BaseException:
         for leftover in (*partial, path):
             leftover.unlink(missing_ok=True)
         raise
+    reached("rename segment keys")
     return Segment(path, keys, entries["checksum"].copy(), row_shape, dtype, len(rows_header), np.ones(len(keys), bool))
 
 
