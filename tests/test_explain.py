@@ -81,6 +81,8 @@ def test_a_plan_before_and_after_a_run(photos: dict[str, object]) -> None:
     # conv_pw_11_relu: 2x2x128 and top: 256 numbers of 4 bytes
     assert "keeps conv_pw_11_relu 48 98.3 kB" in before
     assert "keeps top 48 49.2 kB" in before
+    assert any(line.startswith("Disk: ") and "still to be written" in line for line in before)
+    assert any(line.startswith("Memory: at most ") for line in before)
     make_views(params)
     extract(params)
     after = plan()

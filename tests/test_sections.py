@@ -65,9 +65,9 @@ def test_a_registered_model_has_a_name_that_mlflow_takes(name: str) -> None:
 
 
 def test_class_weights_are_none_or_balanced() -> None:
-    assert Train(class_weights="balanced", repeats=1, abstain_accuracy=0.99).class_weights == "balanced"
+    assert Train(class_weights="balanced", repeats=1, memory_gb=8, abstain_accuracy=0.99).class_weights == "balanced"
     with pytest.raises(ValidationError, match="'none' or 'balanced'"):
-        Train(class_weights="auto", repeats=1, abstain_accuracy=0.99)
+        Train(class_weights="auto", repeats=1, memory_gb=8, abstain_accuracy=0.99)
 
 
 def test_a_mistake_is_named_by_its_key_and_the_file(tmp_path: Path) -> None:

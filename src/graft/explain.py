@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graft import planning, preflight
+from graft import planning, preflight, resource_checks
 from graft.counting import Counts, count_images
 from graft.errors import GraftError
 from graft.feature_sets import IMAGE, TOP
@@ -70,6 +70,7 @@ def explain(params: Params, places: Places) -> Iterator[str]:
             raise ParamsError(f"backbones.{name}: {error}") from error
         yield page(forecasts[-1])
     yield footer(params, forecasts, views.store.used_bytes(), places.store)
+    yield resource_checks.describe(params, counts)
 
 
 def forecast(params: Params, name: str, counts: Counts, views: StoredViews) -> Forecast:

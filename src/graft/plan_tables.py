@@ -115,7 +115,7 @@ def _options(plan: Plan, rate: Rate) -> list[str]:
         lines.append(fill(legend, WIDTH, initial_indent="  ", subsequent_indent="  "))
     if len(shown) < len(plan.options):
         lines.append(f"  and {len(plan.options) - len(shown):,} more")
-    lines.append(f"  disk: {COPIES} copies, the stage's output, DVC's cache of it (which may link) and the store")
+    lines.append(f"  disk: {COPIES} copies: the stage's output, DVC's cache of it (which may link), the store")
     if not all(option.fits for option in plan.options):
         lines.append(f"  !: more than features.max_gb ({plan.max_gb:g} GB) allows")
     return lines

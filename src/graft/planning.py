@@ -17,7 +17,10 @@ from graft.errors import GraftError
 from graft.feature_sets import IMAGE, TOP
 from graft.sections import MOST_CUTS, Backbone, FeatureStorage
 
-COPIES = 3  # of a kept row: the stage's output, DVC's cache and the store; where DVC links, there are fewer
+# Of a kept row, always counted, so that a plan is the same on every machine: where DVC links, there is one fewer, and
+# features.store_gb may leave less in the store, which every row passes all the same.
+COPIES = 3  # the stage's output, DVC's cache of it and the store
+BESIDE = 2 * 4 + 20  # bytes: a checksum in the output and in the cache, key and checksum in the store
 BACKWARD = 2  # passes forward that one backward pass costs
 
 
@@ -142,7 +145,7 @@ class Plan:
     @property
     def output_bytes(self) -> int:
         """Of the kept rows, once."""
-        return self.chosen.bytes // COPIES
+        return self.workload.rows * self.itemsize * sum(map(self.segments.size, self.stored))
 
     def to_json(self) -> dict[str, Any]:
         """What the stage's outputs consist of, and nothing that could change while they stay as they are.
@@ -200,7 +203,7 @@ def make_plan(
 def _option(segments: Segments, workload: Workload, stored: tuple[str, ...], itemsize: int, max_gb: float) -> Option:
     to_top = segments.between(segments.nearest(stored, TOP), TOP)
     epochs = (tail_epoch(segments, workload, stored, cut) for cut in segments.cuts or (IMAGE,))
-    size = COPIES * workload.rows * itemsize * sum(map(segments.size, stored))
+    size = workload.rows * sum(COPIES * itemsize * segments.size(point) + BESIDE for point in stored)
     return Option(
         stored=stored,
         features=workload.rows * segments.between(IMAGE, stored[-1]) if stored else 0,

@@ -19,20 +19,24 @@ from graft.sections import KEYWORD_WEIGHTS
 
 
 def check_before_training(params: Params) -> None:
-    """Refuse params that would fail after hours of training, naming the key.
+    """Refuse params that would fail after hours of training, naming the key, and work that does not fit here.
 
     Building every base takes seconds; params that passed are remembered, so that each stage may call this.
 
     Raises:
         ParamsError: a base, a cut, a layer or weights that a row asks for cannot be had, or a class of the data is too
             small; the message starts with the key.
+        ResourceError: as resource_checks.check_resources.
     """
+    from graft.resource_checks import check_resources
+
     check_data(params)
     passed = project_root() / ".work" / "checked" / _digest(params)
     if not passed.exists():
         check_models(params)
         passed.parent.mkdir(parents=True, exist_ok=True)
         passed.touch()
+    check_resources(params)
 
 
 def _digest(params: Params) -> str:

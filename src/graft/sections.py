@@ -103,12 +103,19 @@ class Optimisation(Section):
 
     epochs: Positive
     learning_rate: LearningRate
-    batch_size: Positive
+    batch_size: Positive | Literal["auto"]  # auto: by the training images, halved until it fits into train.memory_gb
     patience: Positive  # epochs without a lower validation loss before a phase stops
     optimizer: Literal["sgd", "adam", "adamw"]
     weight_decay: Number = Field(ge=0, le=1)
     schedule: Literal["constant", "cosine"]
     label_smoothing: Number = Field(ge=0, lt=1)
+
+    @property
+    def rows_per_step(self) -> int:
+        """The batch size as a number, which `auto` must have become before anything is trained."""
+        if self.batch_size == "auto":
+            raise ValueError("batch_size: auto must be settled before training, received it unsettled")
+        return self.batch_size
 
 
 class Pretrain(Section):
@@ -261,4 +268,5 @@ class Train(Section):
 
     class_weights: Literal["none", "balanced"]  # balanced: an image counts inversely to its class's share
     repeats: int = Field(ge=1, le=100)  # trainings of every model, each from a seed of its own; the first is kept
+    memory_gb: Number = Field(gt=0)  # that a training with `batch_size: auto` may be estimated to take
     abstain_accuracy: Number = Field(gt=0, le=1)  # of what is answered: below it, a prediction abstains
