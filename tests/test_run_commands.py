@@ -48,8 +48,9 @@ def test_the_ui_takes_the_hosts_of_this_machine_alone_unless_others_are_named(tm
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", chosen)
     runs.ui(5001)
     ((_, command, environment),) = become
-    assert command[1:6] == ["-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{tmp_path}/runs.db"]
-    assert environment == os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": expected}
+    assert command[1:6] == ["-m", "mlflow", "ui", "--host", "127.0.0.1"]
+    store = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/runs.db"}
+    assert environment == os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": expected} | store
 
 
 def test_outside_of_a_project_it_is_one_message(tmp_path):

@@ -323,7 +323,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPat
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(mlflow.pyfunc, "load_model", fail)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail)
     with pytest.raises(SystemExit) as caught:
         scoring_server._load(Settings("s3://bucket/model", 0, LIMIT, {}), "folder")
     reason = " ".join(str(error).split())

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft.errors import GraftError
+from graft.hdf5_files import check_weights
+from graft.model_files import load_network
 from graft.sections import KEYWORD_WEIGHTS, Base
 
 if TYPE_CHECKING:
@@ -125,20 +127,22 @@ def file_base(base: Base) -> keras.Model:
 
     Raises:
         WeightsError: the file is missing, of another format, or belongs to another architecture.
+        ArtifactError: the file could run code, or is larger than it looks.
     """
-    import keras
-
     path = Path(base.weights)
     if not path.is_file():
         raise WeightsError(
             f"weights must be one of {', '.join(KEYWORD_WEIGHTS)} or an existing file, received {base.weights!r}"
         )
     model = build_base(base)
+    given = load_network(path) if path.suffix == ".keras" else None
+    if given is None:
+        check_weights(path)
     try:
         with warnings.catch_warnings():  # Keras only warns of layers that the file leaves as they were drawn
             warnings.filterwarnings("error", "Skipping nested container", UserWarning)
-            if path.suffix == ".keras":
-                model.set_weights(keras.saving.load_model(path, compile=False, safe_mode=True).get_weights())
+            if given is not None:
+                model.set_weights(given.get_weights())
             else:
                 model.load_weights(path)
     except (ValueError, OSError, KeyError, UserWarning) as error:

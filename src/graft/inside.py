@@ -16,7 +16,7 @@ from graft.looks import write_looks
 from graft.network_looks import Sample, network_looks
 from graft.serving import load_classifier
 from graft.storage import write_json
-from graft.weights import ARCHITECTURE, WEIGHTS
+from graft.weights import ARCHITECTURE, WEIGHTS, load_base
 
 EXAMINED = 512  # validation images among which those to be shown are chosen
 
@@ -30,7 +30,7 @@ def read_sample(prepared: Path) -> Sample:
     manifest = read_manifest(prepared)
     positions = manifest.positions("validation")
     rows = positions[np.unique(np.linspace(0, len(positions) - 1, min(EXAMINED, len(positions))).round().astype(int))]
-    images = read_images(prepared, len(manifest.rows))[rows]
+    images = read_images(prepared, manifest.rows)[rows]
     return Sample(images, manifest.labels[rows], manifest.rows["source"].iloc[rows].tolist(), manifest.classes)
 
 
@@ -62,12 +62,9 @@ def write_inside(out: Path, model: Path, source: Path | None, sample: Sample, se
 
 
 def _machine_costs(model: Path, source: Path) -> int:
-    import keras
-
     from graft.svm import load_svm
 
-    base = keras.models.model_from_json((source / ARCHITECTURE).read_text(encoding="utf-8"))
-    return multiply_adds(base) + machine_multiply_adds(load_svm(model / "svm.skops"))
+    return multiply_adds(load_base(source)) + machine_multiply_adds(load_svm(model / "svm.skops"))
 
 
 def _counted(count: Callable[[], int], name: str) -> int | None:

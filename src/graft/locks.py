@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ AT_ONCE = fcntl.LOCK_NB  # added to one of them: do not wait
 
 
 @contextmanager
-def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
+def locked(path: Path, waiting: str | Callable[[], str] | None = None) -> Iterator[None]:
     """No other process is in a block with this file; `waiting` is printed where one is, before waiting for its end.
 
     Blocks of one process exclude each other, too: a nested block with the same file would wait forever.
@@ -22,7 +22,7 @@ def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
         descriptor = acquire(path, ALONE | AT_ONCE)
     except BlockingIOError:
         if waiting:
-            print(waiting, flush=True)
+            print(waiting if isinstance(waiting, str) else waiting(), flush=True)
         descriptor = acquire(path, ALONE)
     try:
         yield

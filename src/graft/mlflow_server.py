@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from graft.errors import GraftError
+from graft.redaction import shown
 from graft.runs_page import view_tags
 
 SQLITE = "sqlite:///"
@@ -57,11 +57,6 @@ def tracking_uri(root: Path) -> str:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(root)
     return SQLITE + str(root.resolve() / uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri
-
-
-def shown(text: str) -> str:
-    """An address, or a message with some, without passwords."""
-    return re.sub(r"(\w://)[^/\s]*@", r"\1", text)
 
 
 @contextmanager

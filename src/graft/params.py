@@ -106,7 +106,7 @@ def load_params(path: Path) -> Params:
     except IsADirectoryError:
         raise ParamsError(f"{path} is a folder; name the file in it") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+        raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

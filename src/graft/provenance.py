@@ -88,7 +88,10 @@ def _data_hashes(root: Path, lock: Path) -> dict[str, str]:
     """By path, what `prepare` read and wrote, without code and reports."""
     if not lock.exists():
         return {}
-    content = yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    try:
+        content = yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{lock} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping) or not isinstance(content.get("stages"), Mapping):
         raise ArtifactError(f"{lock} must list stages, as `dvc repro` writes them")
     stage = content["stages"].get("prepare", {})

@@ -26,6 +26,7 @@ SERVER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "1000000",  # bytes; the memory of large pictures goes back to the system after a request
     "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "86400",  # s; after 60, MLflow drops the answer, not the work on it
 }
+NO_PICKLE = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 
 
 class NoModelError(GraftError):
@@ -55,7 +56,7 @@ def run(params: Params, model_uri: str | None, port: int | None) -> NoReturn:
         "max_request_bytes": int(serve.max_request_mb * 10**6),
         "limits": serve.model_dump(include={"max_images", "max_image_mb", "max_pixels"}),
     }
-    environment = {**SERVER_ENVIRONMENT, **os.environ, "MLFLOW_TRACKING_URI": uri}
+    environment = {**SERVER_ENVIRONMENT, **os.environ, **NO_PICKLE, "MLFLOW_TRACKING_URI": uri}
     # -P: else the program's folder would come first among the places of modules, and with it the package's modules.
     os.execve(sys.executable, [sys.executable, "-P", str(PROGRAM), json.dumps(settings)], environment)
 

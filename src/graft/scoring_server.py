@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 import h11
 import uvicorn
+import yaml
 from mlflow.exceptions import MlflowException
 from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -41,6 +42,7 @@ IN_HAND = 16  # requests whose bodies are held in memory
 AT_ONCE = 2  # requests that are parsed and decoded, which takes up to 4 GB each; the model itself takes one at a time
 PATIENCE = 60  # seconds in which a body has to come
 GRACE = 3  # seconds that a request has to end in once the server has to
+LOADER, CODE = "mlflow.pyfunc.loaders.code_model", "pyfunc_model.py"  # of a model as logged_models.py saves it
 LOG = logging.getLogger("uvicorn.error")
 failures: ContextVar[list[Exception]] = ContextVar("failures")  # of the request that is being answered
 
@@ -283,7 +285,9 @@ def _load(settings: Settings, folder: str) -> Any:
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     try:
-        model = mlflow.pyfunc.load_model(settings.model, dst_path=folder, model_config=settings.limits)
+        path = mlflow.artifacts.download_artifacts(settings.model, dst_path=folder)
+        _check(settings.model, path)
+        model = mlflow.pyfunc.load_model(path, model_config=settings.limits)
     except Exception as error:  # of whichever library reads from such an address
         _end(f"{settings.model} cannot be loaded: {_one_line(str(error) or type(error).__name__)}")
     picture = io.BytesIO()
@@ -292,6 +296,18 @@ def _load(settings: Settings, folder: str) -> Any:
     for count in (1, 2):  # TensorFlow traces for one image, and then for any number
         model.predict([encoded] * count)
     return model
+
+
+def _check(model: str, folder: str) -> None:
+    """Refuse what graft did not log, before anything of it is imported or read as a pickle.
+
+    A model that passes runs the code that was logged with it: only a registry of people one trusts may be served from.
+    """
+    with open(os.path.join(folder, "MLmodel"), encoding="utf-8") as file:
+        described = yaml.safe_load(file)["flavors"]["python_function"]
+    code = os.path.basename(str(described.get("model_code_path")))
+    if described.get("loader_module") != LOADER or code != CODE or "python_model" in described:
+        _end(f"{model} is refused: expected a model that graft logged, received one of {described['loader_module']}")
 
 
 def _end(message: str) -> NoReturn:

@@ -12,6 +12,7 @@ import numpy as np
 
 from graft.calibration import apply_temperature, read_calibration
 from graft.images import ImageError, decode, resize
+from graft.model_files import load_network
 from graft.storage import ArtifactError, read_json
 
 if TYPE_CHECKING:
@@ -93,14 +94,14 @@ def load_classifier(folder: Path, source: Path | None = None) -> Classifier:
         source: models/source/<backbone>, for an SVM, which is stored without the base that makes its features.
 
     Raises:
-        ArtifactError: a file is missing, damaged, or of another base.
+        ArtifactError: a file is missing, damaged, of another base, or a model file that could run code.
     """
     classes, shape = tuple(read_json(folder / "classes.json")), read_json(folder / "input.json")
     calibration = read_calibration(folder)
     apply: Callable[[np.ndarray], np.ndarray]
     network = None
     if (folder / "model.keras").exists():
-        network = _load_network(folder / "model.keras")
+        network = load_network(folder / "model.keras")
         apply = partial(_apply_network, network)
     elif not (folder / "svm.skops").exists():
         raise ArtifactError(f"{folder} holds neither model.keras nor svm.skops; `dvc repro` makes one")
@@ -117,12 +118,6 @@ def load_classifier(folder: Path, source: Path | None = None) -> Classifier:
         abstain_below=calibration.abstain_below,
         network=network,
     )
-
-
-def _load_network(path: Path) -> keras.Model:
-    import keras
-
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def _apply_network(network: keras.Model, images: np.ndarray) -> np.ndarray:

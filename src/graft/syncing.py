@@ -27,6 +27,7 @@ from mlflow.entities import Run
 from graft import run_archive, tracking
 from graft.dvc_cache import DvcCache, open_cache
 from graft.errors import GraftError
+from graft.faults import reached
 from graft.identified_runs import COMPLETE, EXPERIMENT, KEY, REMOVED, STATE, SUPERSEDED, is_complete, open_run
 from graft.journal import project_root
 from graft.nested_runs import tag_nested
@@ -117,6 +118,7 @@ class _Call:
             state = {STATE: SUPERSEDED if archived.name in self._project.listed else REMOVED}
             tag_nested(self._client, run, state)
             self._client.set_tag(run.info.run_id, STATE, state[STATE])
+            reached("publish state")
         self._count(archived.key)
 
     def _complete(self, archived: ArchivedRun, model: TrainedModel, before: Run | None) -> Run:
@@ -128,10 +130,12 @@ class _Call:
                 return before
             before.data.tags[COMPLETE] = "false"  # for the count, too
             self._client.set_tag(before.info.run_id, COMPLETE, "false")
+            reached("publish lack")
         with alone(self._project.root):
             run = open_run(self._client, self._experiment, model.journal)
             if missing:
                 self._client.set_tag(run.info.run_id, MISSING, missing)
+                reached("publish missing files")
         record = archived.record
         project = replace(self._project, prepared=record.prepared, data_report=record.data_report, detached=True)
         tracking.publish([model], self._params, project)
@@ -143,7 +147,7 @@ def _track_paths() -> dict[str, Path]:
     """The paths that dvc.yaml gives the track stage, by option."""
     try:
         command = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]["track"]["cmd"]
-    except (FileNotFoundError, KeyError, TypeError):
+    except (FileNotFoundError, KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError):
         raise GraftError(f"{PIPELINE.absolute()} must have a stage track; run from the project's top folder") from None
     words = shlex.split(command)
     options = itertools.pairwise(words)

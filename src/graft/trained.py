@@ -174,6 +174,8 @@ def _locked_stages(lock: Path) -> Mapping[str, Any]:
         content: Mapping[str, Any] = yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader)
     except FileNotFoundError:
         raise ArtifactError(f"{lock} is missing; `dvc repro` makes it") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{lock} is not valid YAML: {' '.join(str(error).split())}") from None
     return content["stages"]
 
 

@@ -39,7 +39,8 @@ def ui(port: Annotated[int, typer.Option(help="On the loopback interface.")] = 5
     create_database(uri)
     page = runs_page(MlflowClient(uri), load_params(PARAMS_FILE).tracking.experiment)
     typer.echo(f"MLflow shows {shown(uri)} at http://127.0.0.1:{port}{page} (Ctrl-C ends it)")
-    arguments = ["ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    arguments = ["ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     hosts = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or LOOPBACK_HOSTS
-    environment = os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": hosts}
+    # The address in the environment: a command line, and a password in it, is seen by all users of the machine.
+    environment = os.environ | {"MLFLOW_SERVER_ALLOWED_HOSTS": hosts, "MLFLOW_BACKEND_STORE_URI": uri}
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", *arguments], environment)
