@@ -14,11 +14,13 @@ OUT ?=
 FORMAT ?=
 MODEL ?=
 VERSION ?=
+YES ?=
+STAGE ?=
 PORT ?=
 BASE ?= main
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan curve cv report predict serve export promote sync ui server test check bench init clean lock
+.PHONY: help setup repro plan curve cv report predict serve export promote sync ui server verify chaos gc test check bench init clean lock
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +77,15 @@ ui: setup ## Open the MLflow UI on this machine
 
 server: setup ## Run MLflow for a team: PostgreSQL, artifacts, logins (docs/server.md)
 	@$(BIN)/graft server $(if $(PORT),--port "$(PORT)")
+
+verify: setup ## Run everything again in a second workspace and print the first difference: make verify [STAGE=svm@vgg16]
+	@$(BIN)/graft verify $(if $(STAGE),--stage "$(STAGE)")
+
+chaos: setup ## Kill a small pipeline at 50 random moments, rerun it each time, compare it with an undisturbed one
+	$(BIN)/python tests/chaos.py --random 50 --seed 0
+
+gc: setup ## Show what lies beside the outputs (store, unfinished work, DVC's cache), free it after asking: make gc [YES=1]
+	@$(BIN)/graft gc $(if $(YES),--yes)
 
 test: setup ## Run the tests, one process per core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -37,11 +37,3 @@ def photographs() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent")
     return folder
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: its migrations take longer than most tests."""
-    import fake_mlflow  # costs the import of MLflow, for which most tests have no use
-
-    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())

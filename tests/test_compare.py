@@ -3,16 +3,16 @@ import re
 
 import pandas as pd
 import pytest
-from fake_reports import fake_params, write_reports
+from fake_reports import fake_params, replace_manifest, write_reports
 from typer import Typer
 from typer.testing import CliRunner
 
-from graft.artifacts import Manifest, read_manifest, write_manifest
+from graft.artifacts import Manifest, read_manifest
 from graft.curve_files import write_curve
 from graft.reporting.gathering import Inputs
 from graft.reporting.leaderboard import COLUMNS
 from graft.stages import compare
-from graft.storage import ArtifactError, read_json
+from graft.storage import ArtifactError, read_json, write_table
 
 PARAMS = fake_params(1)
 
@@ -94,9 +94,8 @@ def test_a_damaged_run_leaves_what_was_there(tmp_path):
     compared(tmp_path / "in", tmp_path / "out")
     before = files(tmp_path / "out")
     predictions = tmp_path / "in/runs/vgg16-svm/predictions.parquet"
-    frame = pd.read_parquet(predictions)
-    frame.iloc[::-1].to_parquet(predictions)
-    with pytest.raises(ArtifactError, match=r"from vgg16-svm$"):
+    write_table(predictions, pd.read_parquet(predictions)[::-1])
+    with pytest.raises(ArtifactError, match=r"vgg16-svm/predictions.parquet: row 0 must be"):
         compared(tmp_path / "in", tmp_path / "out")
     assert files(tmp_path / "out") == before
 
@@ -106,10 +105,10 @@ def test_predictions_of_other_images_than_the_prepared_ones_are_refused(tmp_path
     manifest = tmp_path / "in/prepared/manifest.parquet"
     frame = pd.read_parquet(manifest)
     frame.loc[frame.index[-1], "image_id"] = "another"
-    frame.to_parquet(manifest)
+    write_table(manifest, frame)
     attributes = tmp_path / "in/data/attributes.parquet"
-    pd.read_parquet(attributes).assign(image_id=frame["image_id"].to_numpy()).to_parquet(attributes)
-    with pytest.raises(ArtifactError, match="other images than the prepared ones"):
+    write_table(attributes, pd.read_parquet(attributes).assign(image_id=frame["image_id"].to_numpy()))
+    with pytest.raises(ArtifactError, match=r"cnn/predictions.parquet: row 239 must be .*'another'"):
         compared(tmp_path / "in", tmp_path / "out")
 
 
@@ -164,7 +163,7 @@ def test_what_has_no_interval_is_said_to_have_none(tmp_path):
     write_reports(tmp_path / "in", PARAMS, per_class=3)
     manifest = read_manifest(tmp_path / "in/prepared")
     rows = manifest.rows.assign(group=manifest.rows["split"])
-    write_manifest(tmp_path / "in/prepared", Manifest(rows, manifest.classes))
+    replace_manifest(tmp_path / "in", Manifest(rows, manifest.classes))
     held_out = rows.loc[rows["split"] != "train", ["split", "image_id", "label"]]
     for name, kind in (("cnn", "baseline"), ("vgg16", "frozen")):
         fit = {"kind": kind, "per_class": 5, "seed": 1}

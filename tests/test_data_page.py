@@ -543,7 +543,7 @@ def test_the_report_imports_nothing_of_the_comparison():
         "print(sorted(m for m in sys.modules if m.startswith('graft.') or m in ('tensorflow', 'mlflow', 'dvc')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    ours = {"errors", "reporting", "reporting.svg", "reporting.templates", "sections", "storage"}
+    ours = {"errors", "faults", "reporting", "reporting.svg", "reporting.templates", "sections", "storage"}
     ours |= {"reporting.data"} | {f"reporting.data.{name}" for name in MODULES}
     assert set(re.findall(r"'(?:graft\.)?([\w.]+)'", done.stdout)) == ours
 

@@ -19,7 +19,7 @@ from graft.params import ParamsError
 from graft.predicting import load_model
 from graft.sections import Svm
 from graft.shards import ShardWriter
-from graft.storage import ArtifactError, read_json, write_json
+from graft.storage import ArtifactError, read_json, write_json, write_table
 from graft.svm import fit_svm, save_svm
 from graft.weights import save_base
 
@@ -76,7 +76,8 @@ def add_model(root, name):
         save_network(folder)
     held_out = SPLITS != "train"
     probabilities = load_model(name, root / "models").probabilities(pixels()[held_out])
-    write_predictions(run / "predictions.parquet", Predictions(rows()[held_out], probabilities, CLASSES, 0.7))
+    digest = Manifest(rows(), CLASSES).digest
+    write_predictions(run / "predictions.parquet", Predictions(rows()[held_out], probabilities, CLASSES, 0.7, digest))
     header = {"key": f"key of {name}", "model": name, "kind": "baseline", "backbone": None, "stage": name, "params": {}}
     Journal.start(root / "work" / name, header).move_to(run / "journal.jsonl")
 
@@ -92,7 +93,7 @@ def project(tmp_path, monkeypatch):
     """A finished project of one network, its champion."""
     prepared = tmp_path / "data" / "prepared"
     write_manifest(prepared, Manifest(rows(), CLASSES))
-    with ShardWriter(prepared, "images", (SIZE, SIZE, 3), np.uint8) as writer:
+    with ShardWriter(prepared, "images", (SIZE, SIZE, 3), np.uint8, rows()) as writer:
         writer.append(pixels())
     add_model(tmp_path, "cnn")
     write_json(tmp_path / "reports" / "leaderboard.json", [{"model": "cnn", "champion": True}])
@@ -137,9 +138,10 @@ def test_the_champion_is_exported_and_replaces_an_earlier_export(project):
 
 def test_without_test_images_validation_checks(project):
     only = rows().replace({"split": {"test": "train"}})
-    write_manifest(project / "data" / "prepared", Manifest(only, CLASSES))
+    manifest = Manifest(only, CLASSES)
+    write_manifest(project / "data" / "prepared", manifest)
     probabilities = load_model("cnn", project / "models").probabilities(pixels()[SPLITS == "validation"])
-    predictions = Predictions(only[only["split"] == "validation"], probabilities, CLASSES, 0.7)
+    predictions = Predictions(only[only["split"] == "validation"], probabilities, CLASSES, 0.7, manifest.digest)
     write_predictions(project / "reports" / "runs" / "cnn" / "predictions.parquet", predictions)
     assert "on 15 validation images" in export("savedmodel")
 
@@ -157,8 +159,8 @@ def test_an_export_that_is_not_the_model_is_refused_and_leaves_nothing(project, 
 def test_a_model_and_images_of_different_data_are_refused(project):
     path = project / "reports" / "runs" / "cnn" / "predictions.parquet"
     frame = pd.read_parquet(path)
-    frame[frame["image_id"] != "100"].to_parquet(path)
-    with pytest.raises(ArtifactError, match=r"predictions.parquet and data/prepared must be of the same images"):
+    write_table(path, frame[frame["image_id"] != "100"])
+    with pytest.raises(ArtifactError, match=r"cnn/predictions.parquet must have \d+ rows, as the manifest has"):
         export("onnx")
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fake_reports import write_reports
+from fake_reports import replace_manifest, write_reports
 from fake_runs import DIGITS, fake_params, fake_predictions, write_run
 
-from graft.artifacts import Manifest, Predictions, read_manifest, read_predictions, write_manifest, write_predictions
+from graft.artifacts import Manifest, Predictions, read_manifest, read_predictions, write_predictions
 from graft.curve_files import ALL, write_curve
 from graft.evaluation import evaluate_classes
 from graft.params import Params
@@ -86,7 +86,7 @@ class TestModels:
         manifest = read_manifest(own / "prepared")
         of_three = manifest.rows["split"] + "-" + manifest.rows["label"]  # the images of a class
         before = gathered(own).frame.set_index("model")
-        write_manifest(own / "prepared", Manifest(manifest.rows.assign(group=of_three), manifest.classes))
+        replace_manifest(own, Manifest(manifest.rows.assign(group=of_three), manifest.classes))
         after = gathered(own).frame.set_index("model")
         assert (after.loc[before.index, "test_accuracy"] == before["test_accuracy"]).all()
         assert (after.loc[before.index, "test_accuracy_low"] != before["test_accuracy_low"]).all()
@@ -211,7 +211,7 @@ class TestRefused:
             full = fake_predictions(DIGITS, 3, 0.8, seed=0)
             rows = full.rows.assign(image_id="other " + full.rows["image_id"])
             write_run(own, model, kind, Predictions(rows, full.probabilities, full.classes))
-        with pytest.raises(ArtifactError, match=r"runs holds predictions of other images than the prepared ones"):
+        with pytest.raises(ArtifactError, match=r"cnn/predictions.parquet: row 0 must be .* received \['other "):
             gathered(own)
 
     def test_a_probe_of_other_images(self, own: Path) -> None:
@@ -219,5 +219,5 @@ class TestRefused:
         judged = read_predictions(path)
         rows = judged.rows.assign(image_id="x" + judged.rows["image_id"])
         write_predictions(path, dataclasses.replace(judged, rows=rows))
-        with pytest.raises(ArtifactError, match="the manifest must list image 'xtrain"):
+        with pytest.raises(ArtifactError, match=r"out_of_fold.parquet: row 0 must be .* received \['xtrain"):
             gathered(own)

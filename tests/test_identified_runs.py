@@ -24,6 +24,11 @@ import mlflow
 from mlflow.entities import LoggedModelStatus
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
 def root(tmp_path, migrated, monkeypatch):
     shutil.copy(migrated, tmp_path / "mlflow.db")

@@ -26,7 +26,7 @@ def test_of_many_validation_images_an_even_sample_is_read(tmp_path: Path) -> Non
     ids = [f"{number:04d}" for number in range(count)]
     rows = pd.DataFrame({"image_id": ids, "label": "a", "split": "validation", "group": ids, "source": ids})
     write_manifest(tmp_path, Manifest(rows.assign(width=1, height=1), ("a",)))
-    with ShardWriter(tmp_path, "images", (1, 1, 3), np.uint8) as writer:
+    with ShardWriter(tmp_path, "images", (1, 1, 3), np.uint8, rows) as writer:
         writer.append(np.zeros((count, 1, 1, 3), np.uint8))
     sources = [int(name) for name in read_sample(tmp_path).sources]
     assert len(sources) == EXAMINED

@@ -42,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = pd.DataFrame({"image_id": ids, "label": labels.astype(str), "split": splits, "group": ids, "source": ids})
     with new_folder(root / "prepared") as folder:
         write_manifest(folder, Manifest(rows.assign(width=32, height=32), CLASSES))
-        with ShardWriter(folder, "images", (32, 32, 3), np.uint8) as writer:
+        with ShardWriter(folder, "images", (32, 32, 3), np.uint8, rows) as writer:
             writer.append(images)
     runtime.configure(1)
     base = backbones.build_base(backbone("mobilenet").base)

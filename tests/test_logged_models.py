@@ -25,6 +25,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
 def model(tmp_path, migrated, monkeypatch):
     """One of a project with an empty MLflow."""

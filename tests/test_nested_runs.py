@@ -16,6 +16,11 @@ NAMES = {"cnn", "vgg16", "vgg16-svm"}
 GRID = fake.grid(4)
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
 def params():
     return fake_params(1)

@@ -25,10 +25,13 @@ WITHOUT_TENSORFLOW = ("prepare", "augment", "transferability", "svm", "compare",
 
 # They observe and refuse, and never shape an output, so that editing them retrains nothing: params.py and the sections
 # hold the types of values that DVC tracks itself, journal.py, live.py and tracking.py record with the modules under
-# them, preflight.py stops, forecasts.py remembers how long things took.
+# them, preflight.py and resources.py stop, stage_lock.py waits, supervision.py explains, faults.py ends processes where
+# tests ask for it, forecasts.py remembers how long things took.
 OBSERVERS = {
     *{"graft.params", "graft.sections", "graft.comparison_sections", "graft.operation_sections"},
     *{"graft.preflight", "graft.forecasts", "graft.errors"},
+    *{"graft.faults", "graft.supervision", "graft.stage_lock", "graft.machine_memory", "graft.redaction"},
+    *{"graft.resources", "graft.resource_checks", "graft.run_keys", "graft.journal_resumption"},
     *{"graft.journal", "graft.journal_records", "graft.candidate_records", "graft.origin", "graft.system_metrics"},
     *{"graft.publisher_process", "graft.live", "graft.live_publisher"},
     *{"graft.tracking", "graft.mlflow_server", "graft.identified_runs", "graft.run_parts", "graft.nested_runs"},
@@ -48,16 +51,23 @@ TESTED_WITH = {
     "batches": "training",
     "comparison_sections": "sections",
     "drawing": "splits",
+    "dvc_storage": "garbage",
     "embedded": "sources",
+    "finetuning_memory": "training_memory",
     "frozen_bases": "features",
     "image_formats": "images",
     "journal_records": "journal",
+    "journal_resumption": "journal",
     "operation_sections": "sections",
+    "pretraining_memory": "batch_sizes",
     "publisher_process": "live",
+    "resource_checks": "footprints",
+    "run_identity": "runs",
+    "run_keys": "journal",
     "run_parameters": "trained",
     "runs_page": "run_commands",
     "records": "sources",
-    "trials": "training",
+    "svm_search": "svm",
     "unpacking": "archives",
 }
 TEMPLATE = re.compile(r'"([\w/]+\.(?:(?:html|md)\.j2|css|js))"')  # by which a page, or another template, takes one in

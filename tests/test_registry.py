@@ -23,6 +23,11 @@ WRITES = (
 )
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
 def project(tmp_path, migrated, monkeypatch):
     """A finished project with an empty MLflow."""

@@ -17,6 +17,11 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
 def params():
     return fake_params(1)

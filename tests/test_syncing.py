@@ -21,6 +21,11 @@ from graft.trained import read_project
 NAMES = ("cnn", "vgg16", "vgg16-svm")
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
 def params():
     return fake_params(1)

@@ -25,6 +25,12 @@ NAMES = ("cnn", "vgg16", "vgg16-svm")
 FOLDERS = (Path("data/prepared"), Path("reports/data"))
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """An empty database: its migrations take longer than any test here."""
+    return fake_mlflow.empty_database(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture
 def params():
     return fake_params(1)

@@ -29,8 +29,8 @@ def features_of(manifest: Manifest) -> np.ndarray:
     return (generator.normal(size=(len(labels), 6)) + 2 * np.eye(3, 6)[labels]).astype(np.float32)
 
 
-def write_rows(folder: Path, name: str, rows: np.ndarray) -> None:
-    with ShardWriter(folder, name, rows.shape[1:], rows.dtype) as writer:
+def write_rows(folder: Path, name: str, rows: np.ndarray, index: pd.DataFrame) -> None:
+    with ShardWriter(folder, name, rows.shape[1:], rows.dtype, index) as writer:
         writer.append(rows)
 
 
@@ -44,14 +44,15 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     manifest = Manifest(rows.assign(width=4, height=4), CLASSES)
     paths = {name: tmp_path / name for name in ("prepared", "augmented", "features", "source", "out")}
     write_manifest(paths["prepared"], manifest)
-    write_rows(paths["prepared"], "images", np.zeros((len(ids), 4, 4, 3), np.uint8))
+    write_rows(paths["prepared"], "images", np.zeros((len(ids), 4, 4, 3), np.uint8), rows)
     train = rows["image_id"][rows["split"] == "train"].to_numpy()
     views = pd.DataFrame({"image_id": np.tile(train, VIEWS), "view": np.repeat(range(VIEWS), len(train))})
     write_table(paths["augmented"] / "views.parquet", views)
-    write_rows(paths["augmented"], "images", np.zeros((len(views), 4, 4, 3), np.uint8))
-    write_table(paths["features"] / "index.parquet", feature_index(manifest, views))
+    write_rows(paths["augmented"], "images", np.zeros((len(views), 4, 4, 3), np.uint8), views)
+    index = feature_index(manifest, views)
+    write_table(paths["features"] / "index.parquet", index)
     write_json(paths["features"] / "plan.json", {"stored": ["top"]})
-    write_rows(paths["features"], "top", features_of(manifest))
+    write_rows(paths["features"], "top", features_of(manifest), index)
     return paths
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,20 @@ MODELS = ("cnn", "small")
 EPOCHS, PATIENCE = "baselines.small.train.epochs", "baselines.small.train.patience"  # params to change
 IDENTITY = {f"GIT_{who}_{what}": "x@y.z" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 CLOSED = "http://127.0.0.1:9"  # the discard service, which nobody runs
+VGG16 = """
+base: {application: VGG16, input_size: 32, width: 0.25, weights: source, depends_on: data/embedded.md}
+pretrain:
+  {epochs: 3, learning_rate: 2.0e-3, batch_size: 16, patience: 3, optimizer: adamw, weight_decay: 1.0e-4,
+   schedule: cosine, label_smoothing: 0.0}
+features: {pooling: flatten, frozen_until: [block5_conv2, block5_conv1], batch_size: 64}
+finetune:
+  {epochs: 3, learning_rate: 3.0e-3, unfrozen_epochs: 3, unfrozen_learning_rate: 1.0e-3, patience: 2,
+   batch_size: 32, optimizer: adamw, weight_decay: 1.0e-4, schedule: constant, label_smoothing: 0.0, dropout: 0.3,
+   hidden_units: 0, train_batch_normalization: false,
+   heads: {learning_rate: [3.0e-3, 1.0e-2], dropout: [0.3], hidden_units: [0]},
+   tails: {unfrozen_learning_rate: [1.0e-3], batch_size: [16, 32], halving: 2}}
+svm: {kernels: [rbf], c: [1, 10], folds: 2, max_rows: 5000, approximation: nystroem, components: 1000}
+"""
 LONGEST = 300  # seconds for one command on a loaded machine
 
 
@@ -128,8 +142,13 @@ class TinyProject:
         return [self.journal(model) for model in MODELS]
 
 
-def new_project(root: Path) -> TinyProject:
-    """The checkout's pipeline as it is now, committed or not, with params for seconds instead of minutes."""
+def new_project(root: Path, cut: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> TinyProject:
+    """The checkout's pipeline as it is now, committed or not, with params for seconds instead of minutes.
+
+    Args:
+        root: its folder.
+        cut: makes the params from the committed ones; by default tiny_values.
+    """
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *PARTS], cwd=CHECKOUT, text=True
     )
@@ -138,7 +157,8 @@ def new_project(root: Path) -> TinyProject:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(CHECKOUT / name, root / name)
     file = root / "params.yaml"
-    file.write_text(yaml.safe_dump(tiny_values(yaml.safe_load(file.read_text())), sort_keys=False), encoding="utf-8")
+    values = (cut or tiny_values)(yaml.safe_load(file.read_text(encoding="utf-8")))
+    file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     project = TinyProject(root)
     project.git("init", "--quiet", "--initial-branch=main")
     commit(project)
@@ -157,6 +177,17 @@ def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     values["inspect"] |= {"images": 1, "occlusion_stride": 16, "repeats": 5}
     values["curve"] |= {"backbones": [], "baselines": []}
     values["compare"]["resamples"] = 100
+    return values
+
+
+def every_kind_of_stage(values: dict[str, Any]) -> dict[str, Any]:
+    """The committed params.yaml cut down to a network and a base that is pretrained, searched over and fine-tuned."""
+    values = tiny_values(values)
+    values["pretrain"] |= {"images_per_class": 4, "validation": 0.25}
+    values["backbones"] = {"vgg16": yaml.safe_load(VGG16)}
+    values["baselines"].pop("cnn")
+    values["augment"]["views"] = 3
+    values["transferability"] |= {"folds": 2, "max_points": 100}
     return values
 
 

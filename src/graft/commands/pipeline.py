@@ -14,9 +14,13 @@ from graft.stages import PARAMS_FILE, ParamsFile, feature_store
 
 
 def check(params: ParamsFile = PARAMS_FILE) -> None:
-    """Refuse params.yaml where it would fail later: types, ranges, bases, cuts, layers, weights, class folders."""
+    """Refuse params.yaml where it would fail later; mend what a killed `dvc` left torn, without which none starts."""
+    from graft.dvc_repair import repair
     from graft.preflight import check_before_training
 
+    if Path(".dvc").is_dir():
+        for done in repair(Path.cwd()):
+            typer.echo(f"check: {done}")
     loaded = load_params(params)
     check_before_training(loaded)
     typer.echo(f"check: {params} describes {len(loaded.models())} models and can be run")
