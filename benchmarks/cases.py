@@ -161,7 +161,7 @@ def main(
     augment.run(params.augment, params.seed, prepared, workspace / "augmented", workspace / "preview.png")
     if weights != "imagenet":
         runtime.configure(params.seed)
-        write_calibrated(case, read_images(prepared, len(read_manifest(prepared).rows))[:], calibrated)
+        write_calibrated(case, read_images(prepared, read_manifest(prepared).rows)[:], calibrated)
     pretrain.run(params, name, workspace / "source")
 
 

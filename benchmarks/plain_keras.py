@@ -46,9 +46,9 @@ class Photos:
 
     def __init__(self, workspace: Path) -> None:
         manifest = read_manifest(workspace / "prepared")
-        images = read_images(workspace / "prepared", len(manifest.rows))
+        images = read_images(workspace / "prepared", manifest.rows)
         index = read_views(workspace / "augmented", manifest)
-        stored = read_images(workspace / "augmented", len(index))
+        stored = read_images(workspace / "augmented", index)
         train, validation = manifest.positions("train"), manifest.positions("validation")
         self.classes = len(manifest.classes)
         self.train_labels, self.val_labels = manifest.labels[train], manifest.labels[validation]

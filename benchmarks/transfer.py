@@ -55,8 +55,8 @@ def draw_labels(everything: Path, out: Path, per_class: int, seed: int) -> None:
     train = manifest.rows.iloc[order][lambda rows: rows["split"] == "train"]
     kept = set(train.groupby("label").head(per_class)["image_id"])
     chosen = np.flatnonzero((manifest.rows["split"] != "train") | manifest.rows["image_id"].isin(kept))
-    images = read_images(everything, len(manifest.rows))
-    with ShardWriter(out, "images", images.row_shape, images.dtype) as writer:
+    images = read_images(everything, manifest.rows)
+    with ShardWriter(out, "images", images.row_shape, images.dtype, manifest.rows.iloc[chosen]) as writer:
         writer.append(images[chosen])
     write_manifest(out, Manifest(manifest.rows.iloc[chosen].reset_index(drop=True), manifest.classes))
 

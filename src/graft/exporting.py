@@ -104,9 +104,9 @@ def _held_out(name: str, classifier: Classifier) -> _HeldOut:
         ArtifactError: a file is missing, or model, predictions and images are not of the same data.
     """
     manifest = read_manifest(PREPARED)
-    pixels = read_images(PREPARED, len(manifest.rows))
+    pixels = read_images(PREPARED, manifest.rows)
     path = RUNS / name / "predictions.parquet"
-    predictions = read_predictions(path)
+    predictions = read_predictions(path, manifest=manifest)
     split = "test" if len(manifest.positions("test")) else "validation"
     rows = manifest.positions(split)
     chosen = (predictions.rows["split"] == split).to_numpy()

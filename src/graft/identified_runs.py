@@ -16,6 +16,7 @@ from graft.mlflow_server import MOST_RUNS, MlflowClient  # first: it settles wha
 # isort: split
 from mlflow.entities import Metric, Param, Run
 
+from graft.faults import reached
 from graft.journal import JournalRecord
 from graft.nested_runs import delete_nested
 from graft.run_parameters import start_parameters
@@ -81,8 +82,10 @@ def open_run(client: MlflowClient, experiment: str, journal: JournalRecord) -> R
         delete_run(client, run)
     tags = {KEY: header["key"], STARTED: header["started"], STATE: TRAINING, **describe_start(header)}
     run = client.create_run(experiment, milliseconds(header["started"]), tags, header["model"])
+    reached("publish run")
     params = [Param(name, value) for name, value in start_parameters(header).items()]
     client.log_batch(run.info.run_id, params=params)
+    reached("publish start")
     return client.get_run(run.info.run_id)
 
 
@@ -97,8 +100,10 @@ def delete_run(client: MlflowClient, run: Run) -> None:
     """Delete a run with the runs under it and the models that were logged to it, whole or not."""
     for model in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"):
         client.delete_logged_model(model.model_id)
+        reached("publish deletion of a model")
     delete_nested(client, run)
     client.delete_run(run.info.run_id)
+    reached("publish deletion")
 
 
 def milliseconds(moment: str) -> int:

@@ -24,6 +24,7 @@ from PIL import Image
 
 from graft import pyfunc_model
 from graft.calibration import read_calibration
+from graft.faults import reached
 from graft.operation_sections import Serve
 from graft.storage import read_json
 from graft.trained import TrainedModel
@@ -54,11 +55,13 @@ def log_model(experiment: str, run_id: str, model: TrainedModel, limits: Serve) 
     client = MlflowClient()
     run, tags = client.get_run(run_id), {"model": model.name, "kind": str(model.journal.header["kind"])}
     logged = client.create_logged_model(experiment, NAME, run_id, tags, run.data.params)
+    reached("publish entry of the model")
     with tempfile.TemporaryDirectory() as temporary:
         about = Model(run_id=run_id, artifact_path=logged.artifact_location, model_id=logged.model_id)
         about.model_uuid = logged.model_id
         _save(Path(temporary) / NAME, about, model, limits)
         client.log_model_artifacts(logged.model_id, str(Path(temporary) / NAME))
+    reached("publish files of the model")
     final = [
         # The same moment as in the run, where it would be counted twice otherwise.
         Metric(one.key, one.value, one.timestamp, one.step, model_id=logged.model_id, run_id=run_id)
@@ -66,7 +69,9 @@ def log_model(experiment: str, run_id: str, model: TrainedModel, limits: Serve) 
         if one.key in model.metrics
     ]
     client.log_batch(run_id, final)
+    reached("publish metrics of the model")
     client.finalize_logged_model(logged.model_id, "READY")
+    reached("publish readiness of the model")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
 
 

@@ -18,6 +18,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from graft.candidate_records import best_epoch
+from graft.faults import reached
 from graft.journal import JournalRecord
 from graft.run_parameters import flat
 from graft.trained import TrainedModel
@@ -60,9 +61,12 @@ def complete_nested(
             continue
         own = {**tags, MLFLOW_PARENT_RUN_ID: parent.info.run_id, PARENT: model.key, **nested.tags}
         run = client.create_run(parent.info.experiment_id, parent.info.start_time, own, nested.name)
+        reached(f"publish run of {nested.name}")
         params = [Param(*param) for param in nested.params.items()]
         client.log_batch(run.info.run_id, _metrics(nested, ended), params)
+        reached(f"publish metrics of {nested.name}")
         client.set_terminated(run.info.run_id, "FINISHED", end_time=ended)
+        reached(f"publish end of {nested.name}")
     if len(present) < len(expected):
         _finished(client, parent)  # an answer that was lost, so that a run was asked for again, has left another
 
@@ -123,6 +127,7 @@ def tag_nested(client: MlflowClient, parent: Run, tags: Mapping[str, str]) -> No
     """Set these tags of all that is under a model's run; to be done before the run itself is told the same."""
     for run in nested_runs(client, parent):
         client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        reached("publish nested tags")
 
 
 def delete_nested(client: MlflowClient, parent: Run) -> None:

@@ -29,6 +29,7 @@ from mlflow.exceptions import MlflowException
 from graft.artifacts import Predictions, read_manifest, read_predictions
 from graft.champion_gate import Verdict, judge
 from graft.errors import GraftError
+from graft.faults import reached
 from graft.journal import project_root
 from graft.logged_models import logged_models
 from graft.operation_sections import Tracking
@@ -86,6 +87,7 @@ def register_champion(
     text = describe_version(model, params.compare.confidence)
     if version.description != text:
         client.update_model_version(name, str(version.version), text)
+        reached("register description")
     alias: Alias = "champion" if gate[RESULT] == "champion" else "challenger"
     _set_alias(client, name, aliases, alias, str(version.version))
     return Registered(str(version.version), alias, gate[GATE])
@@ -102,8 +104,10 @@ def _version(client: MlflowClient, name: str, run: Run) -> ModelVersion:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    reached("register model")
     logged = logged_models(client.get_run(run_id))[0]  # the run may have been read before its model was logged
     client.create_model_version(name, f"models:/{logged}", run_id, model_id=logged)
+    reached("register version")
     versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     first, *others = sorted(versions, key=lambda version: int(version.version))
     for version in others:  # of a lost answer, after which it was asked for again, or of another machine
@@ -191,7 +195,8 @@ def _predictions(client: MlflowClient, version: ModelVersion) -> Predictions | s
         return "its run has no predictions, as those from before they were kept"
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return read_predictions(Path(client.download_artifacts(version.run_id, PREDICTIONS, folder)))
+            downloaded = Path(client.download_artifacts(version.run_id, PREDICTIONS, folder))
+            return read_predictions(downloaded, archived=True)
         except ArtifactError:
             return "the predictions of its run are damaged"
 
@@ -205,9 +210,11 @@ def _set_tags(client: MlflowClient, version: ModelVersion, wanted: Mapping[str, 
     for tag in version.tags:
         if tag.startswith(GATE) and tag not in wanted:
             client.delete_model_version_tag(name, number, tag)
+            reached(f"register loss of tag {tag}")
     for tag, value in sorted(wanted.items(), key=lambda item: item[0] in (AGAINST, SETTINGS)):
         if version.tags.get(tag) != value:
             client.set_model_version_tag(name, number, tag, value)
+            reached(f"register tag {tag}")
 
 
 def _set_alias(client: MlflowClient, name: str, aliases: Mapping[str, str], alias: Alias, version: str) -> None:
@@ -219,6 +226,7 @@ def _set_alias(client: MlflowClient, name: str, aliases: Mapping[str, str], alia
             if alias not in _aliases(client, name):
                 raise
             client.set_registered_model_alias(name, alias, version)
+        reached(f"register alias {alias}")
     if alias == "champion" and "challenger" in aliases:
         client.delete_registered_model_alias(name, "challenger")
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graft.dvc_cache import DvcCache
+from graft.faults import reached
 from graft.journal import FILE_NAME, read_journal
 from graft.locks import locked
 from graft.storage import ArtifactError, new_file, new_folder
@@ -99,10 +100,12 @@ def keep(root: Path, model: TrainedModel, project: Project) -> None:
             for name, content in ((FILE_NAME, journal), (RECORD, record)):  # at no moment is the run not there
                 with new_file(folder / name) as file:
                     file.write_bytes(content)
+                reached(f"publish {name} of the archive")
             return
         with new_folder(folder) as partial:
             (partial / FILE_NAME).write_bytes(journal)
             (partial / RECORD).write_bytes(record)
+        reached("publish run of the archive")
 
 
 def archived(root: Path) -> tuple[list[ArchivedRun], list[str]]:

@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from graft.artifacts import read_manifest
+from graft.faults import reached
 from graft.identified_runs import (
     COMPLETE,
     CURRENT,
@@ -61,6 +62,7 @@ def complete_run(client: MlflowClient, run: Run, model: TrainedModel, project: P
     metrics = [*_missing_points(client, run, model), *_final_metrics(run, model)]
     params = [Param(*one) for one in parameters(model.journal).items() if one[0] not in run.data.params]
     client.log_batch(run_id, metrics, params)
+    reached("publish metrics")
     _log_data_set(client, run, model, project.prepared)
     predictions = [] if model.predictions in model.missing else [model.predictions]
     _log_files(client, run, [*model.files, *predictions], None, again=fresh)
@@ -68,15 +70,20 @@ def complete_run(client: MlflowClient, run: Run, model: TrainedModel, project: P
     _log_files(client, run, model.figures, "figures", again=fresh)
     _log_files(client, run, _report(model), "report", again=fresh)
     _log_model(client, run, model, limits)
+    reached("publish model")
     state = {STATE: _state(run, project)}
     delete_unfinished(client, run.info.experiment_id, run_id)  # what a lost answer left of this call
     complete_nested(client, run, model, ended, state)
+    reached("publish nested runs")
     facts = describe(model) | _data_hash(model, project)
     missing = {name: value for name, value in facts.items() if name not in run.data.tags}
     _tag(client, run, {**missing, **_changing_tags(run, model), **state})
+    reached("publish tags")
     if run.info.status != "FINISHED":
         client.set_terminated(run_id, "FINISHED", end_time=ended)
+        reached("publish end")
     client.set_tag(run_id, COMPLETE, "true")
+    reached("publish complete")
     return client.get_run(run_id)
 
 
@@ -90,8 +97,11 @@ def refresh_run(client: MlflowClient, run: Run, model: TrainedModel) -> None:
         if name in outdated:
             for path in files:
                 client.log_artifact(run.info.run_id, str(path), folder)
+                reached(f"publish changed {name}")
     client.log_batch(run.info.run_id, _final_metrics(run, model))
+    reached("publish changed metrics")
     _tag(client, run, tags)
+    reached("publish changed tags")
 
 
 def _state(run: Run, project: Project) -> str:
@@ -177,6 +187,7 @@ def _log_data_set(client: MlflowClient, run: Run, model: TrainedModel, prepared:
         client.log_inputs(run.info.run_id, inputs)
     except MlflowException:  # another process added the same data set between the server's look and its insertion
         client.log_inputs(run.info.run_id, inputs)
+    reached("publish data set")
 
 
 def _log_files(client: MlflowClient, run: Run, paths: Sequence[Path], folder: str | None, *, again: bool) -> None:
@@ -186,6 +197,7 @@ def _log_files(client: MlflowClient, run: Run, paths: Sequence[Path], folder: st
         there = f"{folder}/{path.name}" if folder else path.name
         if there not in present:
             client.log_artifact(run.info.run_id, str(path), folder)
+            reached(f"publish file {there}")
 
 
 def _log_model(client: MlflowClient, run: Run, model: TrainedModel, limits: Serve) -> None:

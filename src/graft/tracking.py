@@ -30,6 +30,7 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from graft import run_archive
+from graft.faults import reached
 from graft.identified_runs import (
     COMPLETE,
     CURRENT,
@@ -89,6 +90,7 @@ def publish(models: Sequence[TrainedModel], params: Params, project: Project) ->
         publisher = _Publisher(client, experiment, project, params.serve)
         runs = {model.key: publisher.bring_up_to_date(model) for model in models}
         runs |= publisher.without_duplicates()
+        reached("publish all runs")
         new = len(publisher.completed)
         if not project.detached:
             publisher.retire({model.name for model in models})
@@ -148,6 +150,7 @@ class _Publisher:
             run = open_run(self._client, self._experiment, model.journal)
             if self._can_fill(run, model):
                 self._client.set_tag(run.info.run_id, COMPLETE, "false")
+                reached("publish lack")
                 run = open_run(self._client, self._experiment, model.journal)
             elif is_complete(run):
                 break
@@ -195,4 +198,6 @@ class _Publisher:
                 continue
             state = SUPERSEDED if name in listed else REMOVED
             tag_nested(self._client, run, {STATE: state})
+            reached("publish state of nested runs")
             self._client.log_batch(run.info.run_id, tags=[RunTag(STATE, state), RunTag(CHAMPION, "false")])
+            reached("publish state")

@@ -22,7 +22,7 @@ from graft.reporting.comparison import Comparison, Run
 from graft.reporting.leaderboard import Groups, build_leaderboard, final_split
 from graft.reporting.run_files import read_number, read_optional_number, read_runs
 from graft.slices import evaluate_slices, slice_table
-from graft.storage import ArtifactError, read_table
+from graft.storage import read_table
 from graft.suspects import find_suspects
 
 TRANSFER = ("logme", "linear_probe", "linear_probe_low", "linear_probe_high")
@@ -56,8 +56,7 @@ def gather(params: Params, inputs: Inputs) -> Comparison:
         ArtifactError: something is missing or damaged, or does not belong to the same images.
     """
     manifest = read_manifest(inputs.prepared)
-    runs = {run.model: run for run in read_runs(params, inputs.runs, inputs.history, inputs.rows)}
-    _check_images(next(iter(runs.values())).predictions, manifest, inputs.runs)
+    runs = {run.model: run for run in read_runs(params, inputs.runs, inputs.history, inputs.rows, manifest)}
     groups: Groups = {split: _groups(manifest, split) for split in ("validation", "test")}
     transfer = _read_transfer(inputs.rows, list(params.backbones))
     seconds = {name: _feature_seconds(inputs.rows / name) for name in params.backbones}
@@ -66,8 +65,8 @@ def gather(params: Params, inputs: Inputs) -> Comparison:
     )
     runs = {model: runs[model] for model in frame["model"]}
     split, prefix = final_split(frame)
-    champion, images = next(iter(runs.values())), read_images(inputs.prepared, len(manifest.rows))
-    suspects = find_suspects(manifest.rows, _judgements(inputs.rows, transfer, champion))
+    champion, images = next(iter(runs.values())), read_images(inputs.prepared, manifest.rows)
+    suspects = find_suspects(manifest.rows, _judgements(inputs.rows, transfer, champion, manifest))
     mistakes, doubts = galleries.mistakes_and_doubts(champion.predictions, split, manifest, images)
     final = frame[["backbone", "kind"]].assign(accuracy=frame[f"{prefix}_accuracy"])
     return Comparison(
@@ -87,13 +86,6 @@ def gather(params: Params, inputs: Inputs) -> Comparison:
         suspect_tiles=galleries.suspect_tiles(suspects, manifest, images),
         provenance=read_provenance(params, Path.cwd(), Path("dvc.lock")),
     )
-
-
-def _check_images(predictions: Predictions, manifest: Manifest, runs: Path) -> None:
-    columns = ["image_id", "split", "label"]
-    held_out = manifest.rows.loc[manifest.rows["split"] != "train", columns]
-    if not np.array_equal(held_out.to_numpy(), predictions.rows[columns].to_numpy()):
-        raise ArtifactError(f"{runs} holds predictions of other images than the prepared ones; `dvc repro` renews them")
 
 
 def _groups(manifest: Manifest, split: str) -> np.ndarray | None:
@@ -119,12 +111,14 @@ def _feature_seconds(folder: Path) -> float | None:
     return read_optional_number(folder / "features/timings.json", "feature_seconds")
 
 
-def _judgements(folder: Path, transfer: pd.DataFrame, champion: Run) -> list[tuple[str, Predictions]]:
+def _judgements(
+    folder: Path, transfer: pd.DataFrame, champion: Run, manifest: Manifest
+) -> list[tuple[str, Predictions]]:
     """Probabilities by models that had not seen the image: of the training images by the best linear probe."""
     judges = [(champion.model, champion.predictions)]
     if len(transfer):
         best = str(transfer.loc[int(transfer["linear_probe"].to_numpy().argmax()), "backbone"])
-        unseen = read_predictions(folder / best / "transferability" / "out_of_fold.parquet")
+        unseen = read_predictions(folder / best / "transferability" / "out_of_fold.parquet", manifest=manifest)
         judges.append((f"linear probe on {best}", unseen))
     return judges
 

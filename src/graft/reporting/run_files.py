@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from graft.artifacts import Predictions, read_predictions
+from graft.artifacts import Manifest, Predictions, read_predictions
 from graft.looks import read_looks
 from graft.params import Params
 from graft.reporting.comparison import Run
@@ -19,7 +19,7 @@ HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accura
 SPEED = ("latency_ms", "latency_ms_low", "latency_ms_high", "throughput")
 
 
-def read_runs(params: Params, folder: Path, history: Path, rows: Path) -> list[Run]:
+def read_runs(params: Params, folder: Path, history: Path, rows: Path, manifest: Manifest | None = None) -> list[Run]:
     """The runs of the models that the params list; others in the folders are ignored.
 
     Args:
@@ -27,6 +27,7 @@ def read_runs(params: Params, folder: Path, history: Path, rows: Path) -> list[R
         folder: holds a folder of predictions.parquet, summary.json and timings.json for each model.
         history: holds a CSV file for each model that is trained by epochs.
         rows: holds for each row of the params a folder `inspect`, and in it one for each of its models.
+        manifest: of the images that they must have been measured on; None: of the same ones, whichever.
 
     Raises:
         ArtifactError: a run is missing or damaged, or the models were not measured on the same images.
@@ -36,14 +37,14 @@ def read_runs(params: Params, folder: Path, history: Path, rows: Path) -> list[R
     if absent:
         raise ArtifactError(f"{folder} lacks the runs of {', '.join(absent)}; `dvc repro` makes them")
     runs = [
-        _read_run(model, kind, folder / model, history, rows / model.removesuffix("-svm") / "inspect" / model)
+        _read_run(model, kind, folder / model, history, rows / model.removesuffix("-svm") / "inspect" / model, manifest)
         for model, kind in kinds.items()
     ]
     _check_comparable(runs)
     return runs
 
 
-def _read_run(model: str, kind: str, folder: Path, history: Path, inside: Path) -> Run:
+def _read_run(model: str, kind: str, folder: Path, history: Path, inside: Path, manifest: Manifest | None) -> Run:
     summary, timings = folder / "summary.json", read_json(folder / "timings.json")
     costs = {  # a network may have layers whose cost is not known
         "multiply_adds": read_optional_number(inside / "costs.json", "multiply_adds"),
@@ -55,11 +56,11 @@ def _read_run(model: str, kind: str, folder: Path, history: Path, inside: Path) 
         model=model,
         kind=kind,
         backbone=None if kind == "baseline" else model.removesuffix("-svm"),
-        predictions=read_predictions(folder / "predictions.parquet"),
+        predictions=read_predictions(folder / "predictions.parquet", manifest=manifest),
         history=None if kind == "svm" else _read_history(history / f"{model}.csv"),
         parameters=int(read_number(summary, "parameters")),
         timings=timings,
-        repeats=[read_predictions(path) for path in sorted((folder / "repeats").glob("*.parquet"))],
+        repeats=[read_predictions(path, manifest=manifest) for path in sorted((folder / "repeats").glob("*.parquet"))],
         costs=costs | speed,
         abstain_below=read_optional_number(summary, "abstain_below"),
         looks=read_looks(inside) if kind != "svm" else (),
