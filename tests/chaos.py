@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"undisturbed: {len(set(twin.reached))} named points were reached, {len(twin.reached)} times", flush=True)
     at_points: list[Arrival] = []
     if options.points != "none":
-        journeys = point_journeys(twin, every=options.points == "every")
+        journeys = point_journeys(twin, options.points)
         at_points = _told(all_arrivals(journeys, twin, folder, options.jobs))
     at_moments: list[Arrival] = []
     drawn = random_journeys(options.seed, twin)
@@ -82,7 +82,9 @@ def _told(arrivals: Iterator[Arrival]) -> list[Arrival]:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", choices=("kinds", "every", "none"), default="kinds", help="named points to kill at")
+    parser.add_argument(
+        "--points", choices=("once", "kinds", "every", "none"), default="kinds", help="named points to kill at"
+    )
     parser.add_argument("--random", type=int, default=50, help="kills at random moments")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="copies of the project at once")

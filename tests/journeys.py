@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from disturbed_project import RECORDED, AtMoment, AtPoint, DisturbedProject
 from project_copies import partial_files, state_before
@@ -25,9 +26,11 @@ IN_A_ROW = 8  # kills of one journey
 MOMENTS = 0.02, 0.35  # parts of the time of an undisturbed run, between which a random kill falls
 OF_MANY = re.compile(r"(?<=^publish file ).*|(?<= of )(head|tail|repeat)-\d+|(?<=register tag ).*|(?<=[a-z])-\d+(?=\.)")
 STORED = re.compile(r"(write|rename|aside|shard) (?!.*\.checkpoint)")
+RENAME = "rename"
 EPOCH, SAMPLED = "epoch", "journal system"  # the second one in a thread, where an exception ends nothing else
 FOLLOWER = (("publish run", "publish curves", "publish end"), ("publish start",))  # in an order that reaches them all
 UNFINISHED = re.compile(r"\.work/([0-9a-f]{64}|locks)/")  # the rest of .work is kept
+Which = Literal["once", "kinds", "every"]
 
 
 @dataclass(frozen=True)
@@ -117,21 +120,24 @@ def undisturbed(root: Path) -> Twin:
     return Twin(twin.project, pipeline_outputs(root), tuple(twin.reached()), time.monotonic() - started)
 
 
-def point_journeys(twin: Twin, *, every: bool) -> list[Journey]:
+def point_journeys(twin: Twin, which: Which) -> list[Journey]:
     """One kill at each named point, in the order in which a stage reaches them.
 
     Args:
         twin: which reached them.
-        every: also those that differ in the name of a file or of a candidate alone.
+        which: every; of those that differ in the name of a file or of a candidate alone one in each stage; or once in
+            the whole pipeline, apart from the last rename of each stage.
     """
     faults = itertools.cycle(FAULTS)
     kills, journeys = list[AtPoint](), []
     for stage in twin.outputs:
         points = [point for name, point in twin.reached if name == stage]
         own = [point for point in points if stage == "track" or not point.startswith("publish ")]
-        for point, number in _in_order(own, list(dict.fromkeys(own)) if every else _one_of_each_kind(own)):
+        known = {kind_of(kill.point) for kill in kills} - {RENAME} if which == "once" else set()
+        chosen = list(dict.fromkeys(own)) if which == "every" else _one_of_each_kind(own)
+        for point, number in _in_order(own, [point for point in chosen if kind_of(point) not in known]):
             kills.append(AtPoint(stage, point, "kill" if point == SAMPLED else next(faults), number))
-        if RECORDED in own:
+        if RECORDED in own and not (which == "once" and journeys):
             for number, row in enumerate(FOLLOWER, start=1):
                 followed = tuple(AtPoint(stage, point, next(faults), follower=True) for point in row)
                 journeys.append(Journey(f"follower-{number}-{stage}", (stage,), followed))
@@ -159,7 +165,7 @@ def _one_of_each_kind(points: Iterable[str]) -> list[str]:
     kinds: dict[str, list[str]] = {}
     for point in dict.fromkeys(points):
         kinds.setdefault(kind_of(point), []).append(point)
-    return [of[-1] if kind == "rename" else of[len(of) // 2] for kind, of in kinds.items()]
+    return [of[-1] if kind == RENAME else of[len(of) // 2] for kind, of in kinds.items()]
 
 
 def kind_of(point: str) -> str:

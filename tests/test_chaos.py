@@ -19,7 +19,7 @@ MOMENTS, SEED = 5, 9  # at random; before the end, however fast the machine is
 
 def test_nothing_is_lost_or_doubled_wherever_the_pipeline_is_killed(tmp_path: Path) -> None:
     twin = undisturbed(tmp_path / "twin")
-    planned = point_journeys(twin, every=False)
+    planned = point_journeys(twin, "once")
     at_moments = [replace(one, kills=one.kills[:MOMENTS]) for one in islice(random_journeys(SEED, twin), 1)]
     arrivals = list(all_arrivals([*at_moments, *planned], twin, tmp_path, os.cpu_count() or 1))
     for arrival in arrivals:
