@@ -29,7 +29,7 @@ STORED = re.compile(r"(write|rename|aside|shard) (?!.*\.checkpoint)")
 RENAME = "rename"
 EPOCH, SAMPLED = "epoch", "journal system"  # the second one in a thread, where an exception ends nothing else
 FOLLOWER = (("publish run", "publish curves", "publish end"), ("publish start",))  # in an order that reaches them all
-UNFINISHED = re.compile(r"\.work/([0-9a-f]{64}|locks)/")  # the rest of .work is kept
+UNFINISHED = re.compile(r"\.work/((\.gone-)?[0-9a-f]{64}|\.[0-9a-f]{64}\.over|locks/.)")  # the rest of .work is kept
 Which = Literal["once", "kinds", "every"]
 
 

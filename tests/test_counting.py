@@ -59,6 +59,16 @@ def test_prepared_images_are_counted_where_they_are_of_these_params(tmp_path: Pa
     assert "prepared was made with other values of data or seed" in changed.origin
 
 
+def test_images_that_an_older_version_prepared_are_counted_from_the_source(tmp_path: Path) -> None:
+    """They are refused by whoever reads them, and `dvc repro`, which this must not stop, prepares them anew."""
+    prepare(tmp_path, train=5, validation=3, test=2)
+    table = tmp_path / "prepared" / "manifest.parquet"
+    pd.read_parquet(table).to_parquet(table)  # says no schema
+    found = counted(tmp_path)
+    assert (found.train, found.prepared) == (60, False)
+    assert "or by an older version" in found.origin
+
+
 @pytest.mark.parametrize(
     ("recorded", "same"),
     [

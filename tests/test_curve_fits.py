@@ -165,3 +165,23 @@ def test_an_interrupted_curve_goes_on_and_ends_as_if_it_had_not_been(tmp_path: P
     assert not set(made[:-1]) & set(after)
     for path in whole.iterdir():
         assert (resumed / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_curve_that_is_killed_while_it_clears_up_is_fitted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is half removed must not be gone on with: a fit whose predictions are gone would be missing for ever."""
+    whole = run(tmp_path / "whole", [])
+
+    def half(folder: Path, **options: object) -> None:
+        if folder.exists():
+            next(folder.rglob("predictions.parquet")).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("graft.curve_fits.shutil.rmtree", half)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "torn", [])
+    resumed = run(tmp_path / "torn", [])
+    for path in whole.iterdir():
+        assert (resumed / path.name).read_bytes() == path.read_bytes()

@@ -85,6 +85,16 @@ def test_after_the_repair_nothing_runs_again(root: Path) -> None:
     assert lock.read_text() == whole
 
 
+def test_of_a_lock_with_zeros_in_its_middle_the_stages_before_them_are_kept(root: Path) -> None:
+    """As a power cut leaves a file of which a later part had reached the disk."""
+    lock = root / "dvc.lock"
+    whole = lock.read_bytes()
+    begun = whole.index(b"  two:") + 9
+    lock.write_bytes(whole[:begun] + bytes(20) + whole[begun + 20 :])
+    assert repair(root) == [f"{lock} was torn, as by a killed dvc: its 1 whole stages are kept"]
+    assert stages(root) == ["one"]
+
+
 @pytest.mark.parametrize("torn", ["", '{"write": {"', "[]"])
 def test_a_torn_list_of_what_runs_is_removed(root: Path, torn: str) -> None:
     readers = root / ".dvc/tmp/rwlock"

@@ -142,3 +142,21 @@ def test_a_plan_s_bytes_are_those_of_every_copy_on_the_disk(root: Path) -> None:
     headers = 40 * 2**10  # of files: NumPy's, JSON, the description of a space
     assert plan.chosen.bytes > 10 * headers
     assert plan.chosen.bytes < written < plan.chosen.bytes + headers
+
+
+@pytest.mark.parametrize(
+    ("rows", "approximation", "expected"),
+    [
+        (100, "nystroem", 8 * 100 * (5 * 30 + 100)),  # exact: five copies in double precision, and the kernel
+        (1000, "nystroem", 4 * 1000 * (30 * (1 + 2 * 2) + 20 * 2)),  # two folds at once, each mapped to 20 components
+        (1000, "linear", 4 * 1000 * 30 * (1 + 2 * 2)),
+    ],
+)
+def test_a_machine_s_memory_by_hand(
+    monkeypatch: pytest.MonkeyPatch, rows: int, approximation: str, expected: int
+) -> None:
+    monkeypatch.setattr("graft.footprints.os.cpu_count", lambda: 2)
+    settings = next(iter(tiny_params().backbones.values())).svm.model_copy(
+        update={"max_rows": 500, "components": 20, "folds": 5, "approximation": approximation}
+    )
+    assert footprints.svm_bytes(rows, 30, settings) == expected

@@ -149,7 +149,7 @@ def test_dvc_s_cache_loses_what_no_output_needs(root: Path) -> None:
     assert [path.stat().st_size for path in dvc_storage.unused(root)] == [3000]
     cached = {path.stat().st_size for path in storage.folder.rglob("*") if path.is_file()}
     assert cached == {3000, 2000}
-    assert "of other values and revisions" in gc("--yes")
+    assert "of nothing in the working folder, a branch or a tag" in gc("--yes")
     assert dvc_storage.unused(root) == []
     assert {path.stat().st_size for path in storage.folder.rglob("*") if path.is_file()} == {2000}
 
@@ -158,7 +158,7 @@ def test_nothing_goes_without_a_yes(root: Path) -> None:
     work = write_work(root, DEAD, days=10)
     shown = gc(answer="n\nn\n")
     assert "Delete 1 unfinished run(s)?" in shown
-    assert "by `dvc gc --workspace`? Other branches" in shown
+    assert "by `dvc gc`? Earlier commits" in shown
     assert work.exists()
     assert len(dvc_storage.unused(root)) == 1
     gc()  # nobody answers
@@ -189,5 +189,54 @@ def test_whether_outputs_are_copies_is_asked_of_dvc(root: Path) -> None:
 
 def test_outside_of_a_dvc_project_there_is_no_cache(tmp_path: Path) -> None:
     assert dvc_storage.dvc_storage(tmp_path) is None
-    with pytest.raises(GraftError, match="`dvc gc --workspace --dry` failed in"):
+    with pytest.raises(GraftError, match="`dvc gc --workspace --all-branches --all-tags --dry` failed in"):
         dvc_storage.unused(tmp_path)
+
+
+def test_a_cache_that_others_may_share_is_left_alone(root: Path, tmp_path: Path) -> None:
+    """What this project does not need may be another one's only copy of its photos."""
+    shared = tmp_path / "shared"
+    shutil.move(root / ".dvc/cache", shared)
+    dvc(root, "cache", "dir", "--local", str(shared))
+    before = sorted(path for path in shared.rglob("*") if path.is_file())
+    result = gc("--yes")
+    assert "left alone: it lies outside the project, and others may share it" in result
+    assert sorted(path for path in shared.rglob("*") if path.is_file()) == before
+
+
+def test_what_a_branch_needs_stays_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "repository"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    git(root, "init", "--quiet", "--initial-branch=main")
+    dvc(root, "init", "--quiet")
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "empty")
+    git(root, "checkout", "--quiet", "-b", "photos")
+    (root / "photos").write_bytes(b"x" * 3000)
+    dvc(root, "add", "--quiet", "photos")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "photos")
+    git(root, "checkout", "--quiet", "main")
+    gc("--yes")
+    git(root, "checkout", "--quiet", "photos")
+    (root / "photos").unlink(missing_ok=True)
+    dvc(root, "checkout", "--quiet")
+    assert (root / "photos").read_bytes() == b"x" * 3000
+
+
+def test_a_removal_that_was_cut_short_is_ended(root: Path) -> None:
+    left = [root / ".work" / name for name in (f".gone-{DEAD}", f".{DEAD}.over")]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "images").write_bytes(b"x" * 100)
+    gc("--yes")
+    assert not any(folder.exists() for folder in left)
+
+
+def git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)

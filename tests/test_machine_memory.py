@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from graft import machine_memory
+from graft.machine_memory import MachineMemoryError, Memory, memory
 
 
 @pytest.fixture
@@ -61,3 +62,15 @@ def test_kills_are_counted_by_the_group_else_by_the_machine(groups: tuple[Path, 
     write_group(root / "job/step", "max", 0, 0, kills=4)
     assert machine_memory.kernel_kills(root, process, tmp_path / "vmstat") == 4
     assert machine_memory.kernel_kills(root, tmp_path / "absent", tmp_path / "absent") == 0
+
+
+def test_the_environment_knows_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_MEMORY_GB", "2.5")
+    assert memory() == Memory(2_500_000_000, 2_500_000_000, "GRAFT_MEMORY_GB")
+
+
+@pytest.mark.parametrize("said", ["much", "0", "-1", "inf", "nan"])
+def test_an_environment_that_says_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("GRAFT_MEMORY_GB", said)
+    with pytest.raises(MachineMemoryError, match=r"GRAFT_MEMORY_GB must be a positive number of 10\^9 bytes, received"):
+        memory()

@@ -62,7 +62,7 @@ def test_running_out_of_memory_says_batch_size_image_size_and_what_to_reduce(err
     [
         ("pretrain", "vgg16", "backbones.vgg16.pretrain.batch_size (now 64)"),
         ("features", "vgg16", "backbones.vgg16.features.batch_size (now 64)"),
-        ("svm", "vgg16", "backbones.vgg16.svm.max_rows (now 5000)"),
+        ("svm", "vgg16", "backbones.vgg16.features.pooling (now flatten), augment.views (now "),
         ("baseline", "cnn", "baselines.cnn.train.batch_size (now 32)"),
         ("curve_baseline", "cnn", "baselines.cnn.input_size (now 32)"),
     ],

@@ -148,6 +148,32 @@ def test_a_stage_ends_when_dvc_has_ended(tmp_path: Path) -> None:
     assert "finetune@vgg16: dvc has ended; this stage ends, too" in (tmp_path / "output").read_text()
 
 
+def test_a_stage_ends_when_dvc_has_ended_though_a_shell_between_them_waits_for_it(tmp_path: Path) -> None:
+    """As dash does, which some machines have as /bin/sh: it stays for as long as the command runs."""
+    (tmp_path / "graft.stages.py").write_text(PROGRAM.format(work=WAITS))
+    starts = f"import subprocess; subprocess.Popen(['sh', '-c', '{sys.executable} graft.stages.py; true']).wait()"
+    environment = os.environ | {"DVC_STAGE": "finetune@vgg16", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with (tmp_path / "output").open("w") as output:
+        dvc = subprocess.Popen([sys.executable, "-c", starts], cwd=tmp_path, env=environment, stdout=output)
+    wait_for((tmp_path / "ready").exists)
+    child = int((tmp_path / "child").read_text())
+    dvc.kill()
+    dvc.wait()
+    wait_for(lambda: is_gone(child))
+    assert "finetune@vgg16: dvc has ended; this stage ends, too" in (tmp_path / "output").read_text()
+
+
+def test_a_stage_whose_dvc_ended_before_it_began_does_nothing(tmp_path: Path) -> None:
+    program = "import os, time\nwhile os.getppid() != 1: time.sleep(0.01)\n" + PROGRAM.format(work=WAITS)
+    starts = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {program!r}])"  # and ends at once
+    environment = os.environ | {"DVC_STAGE": "finetune@vgg16", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with (tmp_path / "output").open("w") as output:
+        subprocess.run([sys.executable, "-c", starts], cwd=tmp_path, env=environment, stdout=output, check=True)
+    wait_for(lambda: "dvc has ended" in (tmp_path / "output").read_text())
+    assert "finetune@vgg16: dvc has ended before this stage began" in (tmp_path / "output").read_text()
+    assert not (tmp_path / "child").exists()
+
+
 def test_a_kill_by_the_kernel_is_told_from_others() -> None:
     assert "by the kernel, which had no memory left; it had 2.5 GB" in supervision.explain_kill(1, 2_500_000_000)
     assert "by another process, or by the kernel" in supervision.explain_kill(0, 1)

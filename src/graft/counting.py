@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from graft import sources, splits
 from graft.artifacts import SPLITS, read_manifest
 from graft.params import Params
 from graft.sections import Data
+from graft.storage import FACTS
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,24 @@ def count_images(params: Params, prepared: Path, lock: Path) -> Counts:
         ArtifactError: the prepared folder is damaged.
     """
     made = (prepared / "manifest.parquet").exists()
-    if made and made_as_asked(params, lock, "prepare"):
+    if made and has_schema(prepared / "manifest.parquet") and made_as_asked(params, lock, "prepare"):
         counted = Counter(read_manifest(prepared).rows["split"])
         train, validation, test = (counted[split] for split in SPLITS)
         return Counts(train, validation, test, True, f"counted in {prepared}")
     with TemporaryDirectory() as scratch:
         tally = sources.tally(params.data, Path(scratch))
-    why = f"{prepared} was made with other values of data or seed; " if made else ""
+    why = f"{prepared} was made with other values of data or seed, or by an older version; " if made else ""
     origin = f"counted from the source; {why}copies and what is quarantined may lower it"
     train, validation, test = _split(tally, params.data, params.seed)
     return Counts(train, validation, test, False, origin)
+
+
+def has_schema(table: Path) -> bool:
+    """Whether a version of Graft wrote it that says schemas; of one before, `dvc repro` makes it anew."""
+    try:
+        return FACTS in (pq.read_schema(table).metadata or {})
+    except (OSError, pa.ArrowException):
+        return True  # damaged: whoever reads it says how
 
 
 def made_as_asked(params: Params, lock: Path, stage: str) -> bool:

@@ -194,7 +194,10 @@ def run_fits(
         predictions = [read_table(folder / PREDICTIONS, PREDICTION_COLUMNS) for folder in done]
         fits = pd.DataFrame([read_json(folder / "fit.json") for folder in done])
         write_curve(out, pd.concat(predictions, ignore_index=True), fits)
-        shutil.rmtree(work)
+        over = work.with_name(f".{work.name}.over")  # a folder that is half removed must not be gone on with
+        shutil.rmtree(over, ignore_errors=True)
+        work.rename(over)
+        shutil.rmtree(over)
 
 
 def _points(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,9 +69,12 @@ def _repair_lock(repo: Repo, path: Path) -> list[str]:
     except (DvcException, UnicodeDecodeError):
         text = path.read_text(encoding="utf-8", errors="ignore")
     entries = [found.start() for found in STAGE.finditer(text)]
-    if len(entries) < 2:
-        path.unlink()
-        return [f"{path} was torn, as by a killed dvc: it is removed, and `dvc repro` makes a new one"]
-    with new_file(path) as partial:
-        partial.write_text(text[: entries[-1]], encoding="utf-8")
-    return [f"{path} was torn, as by a killed dvc: its {len(entries) - 1} whole stages are kept"]
+    while len(entries) > 1:  # what was torn is the end of it, or all after some place
+        with new_file(path) as partial:
+            partial.write_text(text[: entries[-1]], encoding="utf-8")
+        with suppress(DvcException):
+            Lockfile(repo, str(path)).load()
+            return [f"{path} was torn, as by a killed dvc: its {len(entries) - 1} whole stages are kept"]
+        entries.pop()
+    path.unlink()
+    return [f"{path} was torn, as by a killed dvc: it is removed, and `dvc repro` makes a new one"]

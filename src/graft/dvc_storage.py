@@ -13,7 +13,7 @@ from pathlib import Path
 from graft.errors import GraftError
 
 REMOVED = re.compile(r"^Removing (.+)$", re.MULTILINE)
-COLLECT = (sys.executable, "-m", "dvc", "gc", "--workspace")
+COLLECT = (sys.executable, "-m", "dvc", "gc", "--workspace", "--all-branches", "--all-tags")
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,18 @@ def dvc_storage(root: Path) -> DvcStorage | None:
 
 
 def is_running(root: Path) -> bool:
-    """Whether a dvc command that is still alive reads or writes outputs of the project."""
+    """Whether a dvc command that is still alive reads or writes outputs of the project or of an experiment of it."""
+    own = Path(".dvc/tmp/rwlock")
+    copies = [*root.glob(".dvc/tmp/exps/*"), *root.glob(".dvc/tmp/exps/*/*")]  # of --queue, of --temp
+    return any(_has_users(folder / own) for folder in (root, *copies))
+
+
+def _has_users(path: Path) -> bool:
     import psutil
 
     try:
-        users = json.loads((root / ".dvc" / "tmp" / "rwlock").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        users = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except ValueError:  # being written
         return True
@@ -65,7 +71,7 @@ def is_running(root: Path) -> bool:
 
 
 def unused(root: Path) -> list[Path]:
-    """Files of the cache that no output of dvc.lock or a .dvc file in the working folder needs, as `dvc gc` lists them.
+    """Files of the cache that nothing in the working folder, a branch or a tag needs, as `dvc gc` lists them.
 
     Raises:
         GraftError: dvc refused; the message is its own.
@@ -89,5 +95,5 @@ def _dvc(root: Path, option: str) -> str:
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if run.returncode:
         told = (run.stderr.strip() or run.stdout.strip()).removeprefix("ERROR: ")
-        raise GraftError(f"`dvc gc --workspace {option}` failed in {root}: {told}")
+        raise GraftError(f"`dvc {' '.join(COLLECT[3:])} {option}` failed in {root}: {told}")
     return run.stdout

@@ -5,6 +5,7 @@ Nothing here shapes an output. Estimates that need networks are remembered, so t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from graft.counting import Counts
 from graft.params import Params
 from graft.planning import Plan
 from graft.resources import Need, folder_bytes, reductions
-from graft.sections import Optimisation
+from graft.sections import Optimisation, Svm
 from graft.training_memory import FLOAT_BYTES, SAFETY, SLOTS, TrainingMemory
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 ROW_BYTES = 600  # of an image beside its pixels: manifest, views, checksums, predictions
 SVM_PROCESS_BYTES = 400 * 2**20  # measured: pandas, scikit-learn and what a search keeps
-SVM_COPIES = 5  # of its rows in double precision: the scaled ones, those of a fold, the support vectors, the kernel
+SVM_COPIES = 5  # of its rows in double precision: the scaled ones, those of a fold, the support vectors
+FOLD_COPIES = 2  # in single precision, of all but a fold's rows: as they are and scaled, for each fold that is fitted
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,22 @@ def backbone_footprint(params: Params, name: str, plan: Plan, base: keras.Model,
         size = _batch_size(params, f"backbones.{name}.pretrain", row.pretrain, images, [source])
         memory["pretrain"] = source.bytes(size)
     train, top = plan.workload.train * plan.workload.views, plan.segments.elements[-1]
-    rows = min(train, row.svm.max_rows) if row.svm.approximation == "linear" else train
-    width = top if train <= row.svm.max_rows else max(top, row.svm.components)
-    memory["svm"] = round(SAFETY * (SVM_PROCESS_BYTES + SVM_COPIES * 8 * rows * width))
-    machine = 8 * rows * width
+    memory["svm"] = round(SAFETY * (SVM_PROCESS_BYTES + svm_bytes(train, top, row.svm)))
+    machine = 8 * top * (train if train <= row.svm.max_rows else row.svm.components)
     return RowFootprint(base.count_params(), plan.output_bytes, machine, row.finetune.optimizer, memory)
+
+
+def svm_bytes(rows: int, features: int, settings: Svm) -> int:
+    """What a support vector machine's search and fit hold of their rows at the peak.
+
+    An exact machine holds the kernel between all rows; above svm.max_rows the folds are fitted at once, one for each
+    processor, in single precision.
+    """
+    if rows <= settings.max_rows:
+        return 8 * rows * (SVM_COPIES * features + rows)
+    mapped = settings.components if settings.approximation == "nystroem" else 0
+    at_once = min(settings.folds, os.cpu_count() or 1)
+    return FLOAT_BYTES * rows * (features * (1 + FOLD_COPIES * at_once) + mapped * at_once)
 
 
 def baseline_footprint(params: Params, name: str, counts: Counts, classes: int) -> RowFootprint:

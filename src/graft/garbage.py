@@ -1,7 +1,7 @@
 """What lies in a project beside its outputs: how much it takes, and what of it may go.
 
-Unfinished work that a process holds is never touched, nor is the archive of runs. Nothing that goes changes a result:
-the features store is filled and unfinished work begun anew when they are asked for.
+Unfinished work that a process holds is never touched, nor is the archive of runs. The features store is filled and
+unfinished work begun anew when they are asked for; what of DVC's cache goes, DVC has in no branch or tag.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from graft.store import FeatureStore
 from graft.unfinished import LOCK
 
 KEY = re.compile("[0-9a-f]{64}")  # of a run; nothing else in the folder is unfinished work
+LEFT = re.compile(r"\.[0-9a-f]{64}\.over|\.gone-[0-9a-f]{64}")  # of a removal that was cut short
 DAY = 86_400  # seconds
 
 
@@ -53,9 +54,8 @@ def unfinished_work(root: Path, now: float | None = None) -> list[Unfinished]:
     found = []
     for folder in root.iterdir() if root.is_dir() else ():
         if KEY.fullmatch(folder.name) and folder.is_dir():
-            changed = max((path.lstat().st_mtime for path in _files(folder)), default=folder.stat().st_mtime)
-            with _alone(folder) as alone:
-                days = max(0.0, moment - changed) / DAY
+            with suppress(FileNotFoundError), _alone(folder) as alone:  # its run has just ended
+                days = max(0.0, moment - _changed(folder)) / DAY
                 found.append(Unfinished(folder, _stage(folder), folder_bytes(folder), days, not alone))
     return sorted(found, key=lambda work: -work.days)
 
@@ -72,6 +72,11 @@ def remove_unfinished(work: Unfinished) -> int:
     return work.bytes
 
 
+def leftovers(root: Path) -> list[Path]:
+    """Folders of removals that were interrupted, which nothing goes on with."""
+    return sorted(path for path in root.iterdir() if LEFT.fullmatch(path.name)) if root.is_dir() else []
+
+
 def shrink_store(root: Path, max_gb: float) -> int:
     """Delete the least recently used rows of the features store above a bound; returns the bytes freed."""
     return FeatureStore(root, int(max_gb * 10**9)).evict()
@@ -81,6 +86,15 @@ def _files(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         if path.is_file() and path.name != LOCK:
             yield path
+
+
+def _changed(folder: Path) -> float:
+    """When anything in a folder changed, which a run may be writing to."""
+    latest = 0.0
+    for path in _files(folder):
+        with suppress(FileNotFoundError):
+            latest = max(latest, path.lstat().st_mtime)
+    return latest or folder.stat().st_mtime
 
 
 def _stage(folder: Path) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from graft.errors import GraftError
+
+VARIABLE = "GRAFT_MEMORY_GB"
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 PROCESS = Path("/proc/self/cgroup")
 COUNTERS = Path("/proc/vmstat")
@@ -13,6 +18,10 @@ COUNTERS = Path("/proc/vmstat")
 LIMIT_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 GIVEN_BACK = ("inactive_file", "active_file")
 EVENTS = ("memory.events", "memory.oom_control")  # both have a line `oom_kill N`
+
+
+class MachineMemoryError(GraftError):
+    """What was said of the machine's memory is not understood."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,18 @@ class Memory:
 
 
 def memory(root: Path = CONTROL_GROUPS, process: Path = PROCESS) -> Memory:
-    """The machine's memory, or the control group's (a container's, a batch job's) where that has less left."""
+    """The machine's memory, or the control group's (a container's, a batch job's) where that has less left.
+
+    The environment variable GRAFT_MEMORY_GB, in 10^9 bytes, says better: where networks lie in a GPU's memory, or
+    there is swap.
+
+    Raises:
+        MachineMemoryError: the variable is no positive number.
+    """
     import psutil
 
+    if said := os.environ.get(VARIABLE):
+        return _said(said)
     machine = psutil.virtual_memory()
     found = [Memory(machine.total, machine.available, "the machine's memory")]
     for folder in control_groups(root, process):
@@ -46,6 +64,16 @@ def memory(root: Path = CONTROL_GROUPS, process: Path = PROCESS) -> Memory:
         min(item.available for item in found),
         min(found, key=lambda item: item.total).origin,
     )
+
+
+def _said(gigabytes: str) -> Memory:
+    try:
+        size = float(gigabytes)
+    except ValueError:
+        size = 0.0
+    if not 0 < size < math.inf:
+        raise MachineMemoryError(f"{VARIABLE} must be a positive number of 10^9 bytes, received {gigabytes!r}")
+    return Memory(round(size * 10**9), round(size * 10**9), VARIABLE)
 
 
 def control_groups(root: Path, process: Path) -> list[Path]:

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import unquote
 
-SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential|api_?key|access_key|private_key", re.IGNORECASE)
+SECRET = re.compile(
+    r"passw(or)?d|passphrase|secret|token|credential|api_?key|access_key|private_key|pgpass|(^|_)(pass|pwd|auth)(_|$)",
+    re.IGNORECASE,
+)
 LOGIN = re.compile(r"(\w://)[^/\s]*@")
 QUERIED = re.compile(r"((?:\?|&|;)[\w-]*(?:password|passwd|pwd|secret|token|access_key)=)[^&;\s'\"]+", re.IGNORECASE)
 LEAST = 6  # characters of a secret; shorter ones stand in too many words

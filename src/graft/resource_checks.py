@@ -97,7 +97,14 @@ def _remembered(params: Params, counts: Counts) -> dict[str, RowFootprint] | Non
 def _path(params: Params, counts: Counts) -> Path:
     sections = {"data", "augment", "pretrain", "train", "features", "backbones", "baselines"}
     code = [Path(__file__).with_name(f"{module}.py").read_bytes() for module in CODE]
-    known = (params.model_dump_json(include=sections), counts.train, counts.validation, counts.test, code)
+    known = (
+        params.model_dump_json(include=sections),
+        counts.train,
+        counts.validation,
+        counts.test,
+        os.cpu_count(),
+        code,
+    )
     return project_root() / ".work" / "checked" / f"{hashlib.sha256(repr(known).encode()).hexdigest()}.json"
 
 

@@ -189,7 +189,9 @@ def _of_backbone(params: Params, verb: str, row: str) -> dict[str, Any]:
     if verb == "features":
         return {f"{key}.features.batch_size": values.features.batch_size} | size | images
     if verb == "svm":
-        return {f"{key}.svm.max_rows": values.svm.max_rows, "augment.views": params.augment.views} | size
+        pooling = {f"{key}.features.pooling": values.features.pooling} if values.features.pooling == "flatten" else {}
+        views = {"augment.views": params.augment.views}
+        return pooling | views | size | {f"{key}.svm.max_rows": values.svm.max_rows}
     batch: dict[str, Any] = {f"{key}.finetune.batch_size": values.finetune.batch_size}
     if values.finetune.tails:
         batch[f"{key}.finetune.tails.batch_size"] = values.finetune.tails.batch_size

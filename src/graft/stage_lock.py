@@ -46,5 +46,3 @@ def stage_lock(stage: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
-            with suppress(OSError):  # other stages have theirs in it
-                path.parent.rmdir()

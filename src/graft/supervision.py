@@ -8,7 +8,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -41,18 +43,41 @@ def supervise(work: Callable[[], None], name: str) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()  # else what is buffered would be written twice
-    before, parent, starter = kernel_kills(), os.getpid(), os.getppid() if "DVC_STAGE" in os.environ else None
+    before, parent, starters = kernel_kills(), os.getpid(), _starters() if "DVC_STAGE" in os.environ else ()
+    if _is_orphan(starters):
+        print(f"{name}: dvc has ended before this stage began; the next `dvc repro` runs it", flush=True)
+        os._exit(128 + signal.SIGTERM)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*FORWARDED, signal.SIGCHLD))  # until there is who handles them
     child = os.fork()
     if child:
         _pass_signals_to(child)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        status, peak = _wait(child, name, starter)
+        status, peak = _wait(child, name, starters)
         _end_as(status, partial(explain_kill, kernel_kills() - before, peak), name)
     _end_with(parent)
     _interrupt_once()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     work()
+
+
+def _starters() -> tuple[int, ...]:
+    """The process that started this one; where that is a shell which waits for it, also the one before, which is DVC.
+
+    Some shells become the command that DVC gives them, others (dash) stay and outlive a DVC that is killed.
+    """
+    parent = os.getppid()
+    with suppress(OSError, IndexError, ValueError):
+        words = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
+        if b"-c" in words and any(b"graft.stages" in word for word in words):
+            return parent, int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+    return (parent,)
+
+
+def _is_orphan(starters: tuple[int, ...]) -> bool:
+    """Whether DVC has ended already: the kernel then gave its processes to the first of all."""
+    with suppress(OSError):
+        return 1 in starters and b"dvc" not in Path("/proc/1/cmdline").read_bytes()
+    return False
 
 
 def _end_with(parent: int) -> None:
@@ -86,20 +111,20 @@ def _pass_signals_to(child: int) -> None:
             signal.signal(number, lambda received, frame: os.kill(child, received))
 
 
-def _wait(child: int, name: str, starter: int | None) -> tuple[int, int]:
+def _wait(child: int, name: str, starters: tuple[int, ...]) -> tuple[int, int]:
     """Wait for the child's end; returns its exit code, or minus its signal, and its peak of memory in bytes.
 
     Args:
         child: its number.
         name: for messages.
-        starter: the process whose end is the child's, too; None: there is none.
+        starters: of _starters, whose end is the child's, too; empty: there are none.
     """
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024
-        if starter is not None and os.getppid() != starter:
-            starter = None
+        if starters and _starters() != starters:
+            starters = ()
             print(f"{name}: dvc has ended; this stage ends, too, and goes on with the next `dvc repro`", flush=True)
             os.kill(child, signal.SIGTERM)
         signal.sigtimedwait((signal.SIGCHLD,), LOOK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,11 +41,14 @@ def gc(
     typer.echo(f"Features store, {store}: {_told(folder_bytes(store))}, {_told(above)} above {bound:g} GB")
     _show_work(work, older_than)
     typer.echo(f"Archive of runs, {root / '.store' / 'runs'}: {_size(root / '.store' / 'runs')}, never deleted here")
-    typer.echo(f"Exports, {root / 'exports'}: {_size(root / 'exports')}, yours to delete")
+    for name, folder in (("Exports", root / "exports"), ("Workspaces of verify", root / ".work" / "verify")):
+        typer.echo(f"{name}, {folder}: {_size(folder)}, yours to delete")
     if above and _agreed(f"Delete {_told(above)} of the features store? They are computed again if needed", yes):
         typer.echo(f"gc: freed {_told(garbage.shrink_store(store, bound))} of the features store")
     if dead and _agreed(f"Delete {len(dead)} unfinished run(s)? They would begin anew", yes):
         typer.echo(f"gc: freed {_told(sum(map(garbage.remove_unfinished, dead)))} of unfinished work")
+    for folder in garbage.leftovers(root / ".work"):
+        shutil.rmtree(folder, ignore_errors=True)
     _collect_cache(root, yes, busy=any(item.live for item in work))
 
 
@@ -64,16 +68,19 @@ def _collect_cache(root: Path, yes: bool, *, busy: bool) -> None:
     if storage is None:
         return
     shown = f"DVC's cache, {storage.folder}: {_size(storage.folder)}"
+    if not storage.folder.resolve().is_relative_to((root / ".dvc").resolve()):
+        typer.echo(f"{shown}; left alone: it lies outside the project, and others may share it (dvc gc --projects)")
+        return
     if busy or dvc_storage.is_running(root):
         typer.echo(f"{shown}; left alone while a stage runs")
         return
-    free = sum(path.lstat().st_size for path in dvc_storage.unused(root))
-    typer.echo(f"{shown}, {_told(free)} of it of other values and revisions")
+    free = sum(map(folder_bytes, dvc_storage.unused(root)))
+    typer.echo(f"{shown}, {_told(free)} of it of nothing in the working folder, a branch or a tag")
     question = (
-        f"Delete these {_told(free)} by `dvc gc --workspace`? Other branches, experiments and archived runs that "
-        "have not been pushed or synced lose their files"
+        f"Delete these {_told(free)} by `dvc gc`? Earlier commits, experiments and archived runs that have not been "
+        "pushed or synced lose their files"
     )
-    if free and _agreed(question, yes):
+    if free and _agreed(question, yes) and not dvc_storage.is_running(root):  # who was asked may have taken hours
         dvc_storage.collect(root)
         typer.echo(f"gc: freed {_told(free)} of DVC's cache")
 
