@@ -134,11 +134,23 @@ def test_a_killed_parent_takes_the_child_and_its_locks_with_it(tmp_path: Path) -
         pass
 
 
-def test_a_stage_ends_when_dvc_has_ended(tmp_path: Path) -> None:
-    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {PROGRAM.format(work=WAITS)!r}]).wait()"
+def starting(folder: Path, starts: str) -> subprocess.Popen[bytes]:
+    """A program in place of DVC that starts a stage and waits for it; what they say is in the file `output`."""
     environment = os.environ | {"DVC_STAGE": "finetune@vgg16", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with (tmp_path / "output").open("w") as output:
-        dvc = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=output)
+    with (folder / "output").open("w") as output:
+        return subprocess.Popen([sys.executable, "-c", starts], cwd=folder, env=environment, stdout=output)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "[sys.executable, 'graft.stages.py']",
+        "['sh', '-c', sys.executable + ' graft.stages.py; true']",  # as dash does: it stays until the command has ended
+    ],
+)
+def test_a_stage_ends_when_dvc_has_ended(tmp_path: Path, command: str) -> None:
+    (tmp_path / "graft.stages.py").write_text(PROGRAM.format(work=WAITS))
+    dvc = starting(tmp_path, f"import subprocess, sys; subprocess.Popen({command}).wait()")
     wait_for((tmp_path / "ready").exists)
     child = int((tmp_path / "child").read_text())
     parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
@@ -148,27 +160,10 @@ def test_a_stage_ends_when_dvc_has_ended(tmp_path: Path) -> None:
     assert "finetune@vgg16: dvc has ended; this stage ends, too" in (tmp_path / "output").read_text()
 
 
-def test_a_stage_ends_when_dvc_has_ended_though_a_shell_between_them_waits_for_it(tmp_path: Path) -> None:
-    """As dash does, which some machines have as /bin/sh: it stays for as long as the command runs."""
-    (tmp_path / "graft.stages.py").write_text(PROGRAM.format(work=WAITS))
-    starts = f"import subprocess; subprocess.Popen(['sh', '-c', '{sys.executable} graft.stages.py; true']).wait()"
-    environment = os.environ | {"DVC_STAGE": "finetune@vgg16", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with (tmp_path / "output").open("w") as output:
-        dvc = subprocess.Popen([sys.executable, "-c", starts], cwd=tmp_path, env=environment, stdout=output)
-    wait_for((tmp_path / "ready").exists)
-    child = int((tmp_path / "child").read_text())
-    dvc.kill()
-    dvc.wait()
-    wait_for(lambda: is_gone(child))
-    assert "finetune@vgg16: dvc has ended; this stage ends, too" in (tmp_path / "output").read_text()
-
-
 def test_a_stage_whose_dvc_ended_before_it_began_does_nothing(tmp_path: Path) -> None:
     program = "import os, time\nwhile os.getppid() != 1: time.sleep(0.01)\n" + PROGRAM.format(work=WAITS)
     starts = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {program!r}])"  # and ends at once
-    environment = os.environ | {"DVC_STAGE": "finetune@vgg16", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with (tmp_path / "output").open("w") as output:
-        subprocess.run([sys.executable, "-c", starts], cwd=tmp_path, env=environment, stdout=output, check=True)
+    assert starting(tmp_path, starts).wait() == 0
     wait_for(lambda: "dvc has ended" in (tmp_path / "output").read_text())
     assert "finetune@vgg16: dvc has ended before this stage began" in (tmp_path / "output").read_text()
     assert not (tmp_path / "child").exists()
