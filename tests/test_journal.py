@@ -576,7 +576,7 @@ def test_the_work_folder_goes_at_one_moment(tmp_path, monkeypatch):
     run = Journal.start(tmp_path / "k1", HEADER)
     (tmp_path / "k1" / "checkpoints").mkdir()
     seen = []
-    monkeypatch.setattr("graft.journal.reached", lambda point: seen.append((point, sorted(os.listdir(tmp_path)))))
+    monkeypatch.setattr("graft.finished_work.reached", lambda point: seen.append((point, sorted(os.listdir(tmp_path)))))
     run.move_to(tmp_path / "journal.jsonl")
     assert seen == [("rename work folder", [".k1.over", "journal.jsonl"])]
     assert os.listdir(tmp_path) == ["journal.jsonl"]

@@ -28,13 +28,21 @@ def test_every_layer_of_keras_was_decided_about():
     assert not ALLOWED["keras.layers"] & (FOR_OTHERS | UNSAFE)
 
 
+@pytest.mark.parametrize("module", ["losses", "metrics"])
+def test_all_losses_and_metrics_pass_but_those_that_wrap_a_function(module):
+    of_keras = getattr(keras, module)
+    names = {name for name in dir(of_keras) if isinstance(getattr(of_keras, name), type)}
+    assert names - {"Loss", "Metric", "MeanMetricWrapper"} == ALLOWED[f"keras.{module}"]
+
+
 @pytest.mark.parametrize("application", ["VGG16", "ResNet50V2", "MobileNetV3Small", "EfficientNetV2B0", "DenseNet121"])
 def test_bases_with_their_preprocessing_pass(application):
     images = networks.image_input(80)
     base = getattr(keras.applications, application)(weights=None, include_top=False, input_shape=(64, 64, 3))
     maps = base(networks.base_input(images, application, 64))
     model = keras.Model(images, keras.layers.Dense(2)(networks.pool(maps, "avg")))
-    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 9)), "categorical_crossentropy")
+    loss, metrics = keras.losses.CategoricalCrossentropy(label_smoothing=0.1), [keras.metrics.AUC(), "accuracy"]
+    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 9)), loss, metrics=metrics)
     text = json.dumps(keras.saving.serialize_keras_object(model)).encode()
     assert read_config(text, FILE)["class_name"] == "Functional"
     assert backbones.application(application)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import itertools
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from graft.comparison_sections import Curve
 from graft.curve_files import ALL, PREDICTION_COLUMNS, PREDICTIONS, write_curve
 from graft.errors import GraftError
 from graft.feature_sets import FeatureSet, Selected
-from graft.locks import locked
 from graft.storage import new_folder, read_json, read_table, write_json, write_table
 
 SEED_STEP = 1000  # between the seeds of a curve; each fit takes a few from its own on
@@ -179,25 +177,20 @@ def run_fits(
         fit: one fit; None where it cannot be made of so few images, which leaves it out of the curve.
         curve: sizes and number of seeds.
         seed: the first one, which with all images makes a fit the pipeline's own.
-        work: of the run's key; holds finished fits until all are, and an interrupted call goes on with those.
+        work: holds finished fits, as unfinished.unfinished gives it: an interrupted call goes on with those.
         out: as curve_files.write_curve fills it.
 
     Raises:
         CurveError: a fit failed.
     """
-    with locked(work / "lock", f"curve {name}: waiting for another process with the same fits"):
-        done = []
-        for which, subset in _points(manifest, features, kinds, curve, seed):
-            folder = work / which.folder
-            if folder.exists() or _make(f"curve {name}: {which}", which, subset, fit, folder):
-                done.append(folder)
-        predictions = [read_table(folder / PREDICTIONS, PREDICTION_COLUMNS) for folder in done]
-        fits = pd.DataFrame([read_json(folder / "fit.json") for folder in done])
-        write_curve(out, pd.concat(predictions, ignore_index=True), fits)
-        over = work.with_name(f".{work.name}.over")  # a folder that is half removed must not be gone on with
-        shutil.rmtree(over, ignore_errors=True)
-        work.rename(over)
-        shutil.rmtree(over)
+    done = []
+    for which, subset in _points(manifest, features, kinds, curve, seed):
+        folder = work / which.folder
+        if folder.exists() or _make(f"curve {name}: {which}", which, subset, fit, folder):
+            done.append(folder)
+    predictions = [read_table(folder / PREDICTIONS, PREDICTION_COLUMNS) for folder in done]
+    fits = pd.DataFrame([read_json(folder / "fit.json") for folder in done])
+    write_curve(out, pd.concat(predictions, ignore_index=True), fits)
 
 
 def _points(

@@ -100,9 +100,16 @@ def backbone_footprint(params: Params, name: str, plan: Plan, base: keras.Model,
         size = _batch_size(params, f"backbones.{name}.pretrain", row.pretrain, images, [source])
         memory["pretrain"] = source.bytes(size)
     train, top = plan.workload.train * plan.workload.views, plan.segments.elements[-1]
-    memory["svm"] = round(SAFETY * (SVM_PROCESS_BYTES + svm_bytes(train, top, row.svm)))
+    memory["svm"] = svm_peak(train, top, row.svm)
+    if name in params.curve.backbones:
+        memory["curve"] = max(memory["finetune"], memory["svm"])
     machine = 8 * top * (train if train <= row.svm.max_rows else row.svm.components)
     return RowFootprint(base.count_params(), plan.output_bytes, machine, row.finetune.optimizer, memory)
+
+
+def svm_peak(rows: int, features: int, settings: Svm) -> int:
+    """Bytes that a process which fits a support vector machine takes."""
+    return round(SAFETY * (SVM_PROCESS_BYTES + svm_bytes(rows, features, settings)))
 
 
 def svm_bytes(rows: int, features: int, settings: Svm) -> int:
@@ -127,7 +134,8 @@ def baseline_footprint(params: Params, name: str, counts: Counts, classes: int) 
     model = build_cnn(row, params.data.image_size, classes)
     estimate = network_memory(model, row.train.optimizer, counts.train * params.augment.views)
     size = _batch_size(params, f"baselines.{name}.train", row.train, counts.train, [estimate])
-    return RowFootprint(model.count_params(), 0, 0, row.train.optimizer, {"baseline": estimate.bytes(size)})
+    verbs = ["baseline", *(["curve_baseline"] if name in params.curve.baselines else [])]
+    return RowFootprint(model.count_params(), 0, 0, row.train.optimizer, dict.fromkeys(verbs, estimate.bytes(size)))
 
 
 def _batch_size(

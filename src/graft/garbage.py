@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graft import locks
+from graft.finished_work import PREFIX
 from graft.journal import FILE_NAME
 from graft.journal_records import read_journal
 from graft.resources import folder_bytes
@@ -24,8 +25,8 @@ from graft.storage import ArtifactError
 from graft.store import FeatureStore
 from graft.unfinished import LOCK
 
-KEY = re.compile("[0-9a-f]{64}")  # of a run; nothing else in the folder is unfinished work
-LEFT = re.compile(r"\.[0-9a-f]{64}\.over|\.gone-[0-9a-f]{64}")  # of a removal that was cut short
+KEY = re.compile(f"({PREFIX})?[0-9a-f]{{64}}")  # of a run; nothing else in the folder is work
+LEFT = re.compile(rf"\.[0-9a-f]{{64}}\.over|\.gone-({PREFIX})?[0-9a-f]{{64}}")  # of a removal that was cut short
 DAY = 86_400  # seconds
 
 
@@ -34,7 +35,7 @@ class Unfinished:
     """What an interrupted stage, or one at work, left to go on with.
 
     Attributes:
-        folder: named by the run's key.
+        folder: named by the run's key; with a prefix where the stage ended and dvc.lock does not know of it.
         stage: in dvc.yaml, and the model; a word for those whose work has no journal.
         bytes: size of its files.
         days: since anything in it changed.

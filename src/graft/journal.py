@@ -6,7 +6,6 @@ import fcntl
 import json
 import math
 import os
-import shutil
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from graft.candidate_records import checked_candidate, checked_repeat
 from graft.faults import reached
+from graft.finished_work import put_away, take_back
 from graft.journal_records import HEADER_KEYS, SCHEMA, JournalRecord, read_journal
 from graft.journal_resumption import Left, Recorded, differing, read_left
 from graft.locks import holds
@@ -71,6 +71,7 @@ class Journal:
         if set(header) != set(HEADER_KEYS):
             raise ArtifactError(f"a journal's header must have {sorted(HEADER_KEYS)}, received {sorted(header)}")
         _line(header, folder / FILE_NAME)
+        take_back(folder)
         journal = cls(folder, _open_alone(folder / FILE_NAME))
         try:
             if (left := journal._left(header, machine or {})) is None:
@@ -142,12 +143,8 @@ class Journal:
             partial.write_bytes(self._content())
 
     def remove(self) -> None:
-        """Remove the work folder at one moment, so that no other process finds half of it, and let the journal go."""
-        over = self._folder.with_name(f".{self._folder.name}.over")
-        shutil.rmtree(over, ignore_errors=True)  # of a process that was ended just here
-        self._folder.rename(over)
-        reached("rename work folder")
-        shutil.rmtree(over, ignore_errors=True)
+        """Put the work folder away and let the journal go."""
+        put_away(self._folder)
         self.close()
 
     def move_to(self, destination: Path) -> None:

@@ -37,10 +37,10 @@ def acquire(path: Path, kind: int) -> int:
         BlockingIOError: AT_ONCE was asked for and another process holds the lock.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
+        except (FileExistsError, FileNotFoundError):
             continue  # the folder was deleted in between
         try:
             fcntl.flock(descriptor, kind)

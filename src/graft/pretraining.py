@@ -27,6 +27,8 @@ from graft.training import Phase, Rows, fit_phase
 if TYPE_CHECKING:
     import keras
 
+BATCH = 256  # rows read at a time
+
 
 def source_records(settings: Pretrain, seed: int) -> Iterator[Record]:
     """The source data set's labelled images in its order, at most images_per_class of each class, drawn by the seed."""
@@ -91,7 +93,10 @@ def source_images(settings: Pretrain, seed: int, work: Path) -> Source:
 
 def _read_source(folder: Path) -> Source:
     labels = read_table(folder / "labels.parquet", ["label"])["label"].to_numpy(str)
-    return Source(Shards(folder, "images"), labels, read_json(folder / "source.json")["unreadable"])
+    images = Shards(folder, "images")
+    for first in range(0, len(images), BATCH):  # each row is compared with its checksum, now that it can be made again
+        images[first : first + BATCH]
+    return Source(images, labels, read_json(folder / "source.json")["unreadable"])
 
 
 def train_on_source(

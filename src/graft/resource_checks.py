@@ -41,6 +41,22 @@ def check_resources(params: Params) -> None:
     resources.check_memory(footprints.memory_needs(params, rows, stage), resources.memory())
 
 
+def check_svm(params: Params, name: str, rows: int, features: int) -> None:
+    """Refuse a backbone's SVM whose memory is not there; its stage knows its size without building a network.
+
+    Args:
+        params: of the run.
+        name: of the backbone.
+        rows: that it is fitted on: views of the training images.
+        features: of each.
+
+    Raises:
+        ResourceError: as check_resources.
+    """
+    peak = footprints.svm_peak(rows, features, params.backbones[name].svm)
+    resources.check_memory([Need(f"svm {name}", peak, resources.reductions(params, "svm", name))], resources.memory())
+
+
 def check_disk(params: Params) -> None:
     """Refuse a run that would fill a disk, by what is known without building a network.
 
@@ -95,7 +111,7 @@ def _remembered(params: Params, counts: Counts) -> dict[str, RowFootprint] | Non
 
 
 def _path(params: Params, counts: Counts) -> Path:
-    sections = {"data", "augment", "pretrain", "train", "features", "backbones", "baselines"}
+    sections = {"data", "augment", "pretrain", "train", "features", "backbones", "baselines", "curve"}
     code = [Path(__file__).with_name(f"{module}.py").read_bytes() for module in CODE]
     known = (
         params.model_dump_json(include=sections),

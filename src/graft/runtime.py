@@ -41,4 +41,4 @@ def machine() -> dict[str, str]:
 
     devices = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     gpus = ", ".join(str(device.get("device_name")) for device in devices)
-    return describe_machine(("tensorflow", "keras")) | {"gpus": gpus}
+    return describe_machine(("tensorflow", "keras", "numpy", "scikit-learn")) | {"gpus": gpus}

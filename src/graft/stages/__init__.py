@@ -65,6 +65,8 @@ def start(main: Callable[..., None]) -> None:
 
 
 def _guarded(main: Callable[..., None], stage: str) -> Callable[..., None]:
+    from graft.finished_work import forget
+    from graft.run_keys import project_root
     from graft.stage_lock import stage_lock
     from graft.storage import NO_SPACE
 
@@ -73,6 +75,7 @@ def _guarded(main: Callable[..., None], stage: str) -> Callable[..., None]:
         signal.signal(signal.SIGTERM, _end)  # by an exception, so that what was begun is cleared away or kept whole
         try:
             with stage_lock(stage):  # after the fork of supervise, so that it names the process that works
+                forget(project_root() / ".work")
                 main(*arguments, **options)
         except GraftError as error:
             raise SystemExit(f"{stage}: {error}") from None

@@ -23,7 +23,10 @@ from graft.params import Params, load_params, row
 from graft.sections import Backbone
 from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, start
 from graft.svm import fit_svm
+from graft.unfinished import unfinished
 from graft.weights import load_base
+
+PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy")  # that decide the last bits of a fit
 
 
 def run(
@@ -119,13 +122,12 @@ def main(
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the curve stage of one backbone."""
-    from graft.journal import work_folder
     from graft.preflight import check_before_training
 
     loaded = load_params(params)
     check_before_training(loaded)
-    work = work_folder(run_key_of("curve", name))
-    run(loaded, name, prepared=prepared, augmented=augmented, features=features, source=source, out=out, work=work)
+    with unfinished(run_key_of("curve", name), PACKAGES) as work:
+        run(loaded, name, prepared=prepared, augmented=augmented, features=features, source=source, out=out, work=work)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ from graft.params import Params, load_params, row
 from graft.sections import Baseline
 from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, start
 from graft.training import class_weights
+from graft.unfinished import unfinished
+
+PACKAGES = ("tensorflow", "keras", "numpy")  # that decide the last bits of a fit
 
 
 def run(params: Params, name: str, *, prepared: Path, augmented: Path, out: Path, work: Path) -> None:
@@ -74,13 +77,12 @@ def main(
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the curve_baseline stage of one row."""
-    from graft.journal import work_folder
     from graft.preflight import check_before_training
 
     loaded = load_params(params)
     check_before_training(loaded)
-    work = work_folder(run_key_of("curve_baseline", name))
-    run(loaded, name, prepared=prepared, augmented=augmented, out=out, work=work)
+    with unfinished(run_key_of("curve_baseline", name), PACKAGES) as work:
+        run(loaded, name, prepared=prepared, augmented=augmented, out=out, work=work)
 
 
 if __name__ == "__main__":

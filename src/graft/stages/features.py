@@ -24,6 +24,8 @@ from graft.storage import new_folder, write_json
 from graft.store import FeatureStore
 from graft.unfinished import unfinished
 
+PACKAGES = ("tensorflow", "keras")  # that decide the last bits of activations
+
 
 def run(
     params: Params,
@@ -106,12 +108,12 @@ def main(
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the features stage of one backbone."""
-    from graft.resource_checks import check_disk
+    from graft.resource_checks import check_resources
 
     loaded = load_params(params)
-    check_disk(loaded)
+    check_resources(loaded)
     folders = {"prepared": prepared, "augmented": augmented, "source": source, "out": out}
-    with nullcontext() if loaded.features.store_gb else unfinished(run_key_of("features", name)) as work:
+    with nullcontext() if loaded.features.store_gb else unfinished(run_key_of("features", name), PACKAGES) as work:
         plan, done = run(loaded, name, **folders, store=feature_store(), work=work)
         write_timings(timings, done)
         spent = Work(done.computed, done.reused, done.whole.multiply_adds, plan.output_bytes, done.whole.seconds)

@@ -42,12 +42,15 @@ def run(
 ) -> None:
     """Fit one backbone's SVM and write the machine, its predictions and its journal."""
     backbone = row(params.backbones, name, "backbones")
+    from graft.resource_checks import check_svm
+
     manifest = read_manifest(prepared)
     feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
     card = read_json(source / "card.json")
     base = _base(params, name, feature_set, card["weights_sha256"])
     started = time.perf_counter()
     rows = _rows(manifest, feature_set, source, backbone, params.seed)
+    check_svm(params, name, *rows.train[0].shape)
     reading = time.perf_counter() - started
 
     def fit(seed: int, publish: Publish, checkpoints: Checkpoints) -> tuple[Training, Callable[[Path], None]]:
