@@ -184,28 +184,33 @@ def test_what_a_dvc_that_was_killed_left_behind_trains_to_its_end_and_the_next_o
     assert said(tmp_path).splitlines()[-1] == (
         "baseline vgg16: a process of an earlier dvc repro has just written it; kept as it is"
     )
+    assert os.listdir(tmp_path / ".work") == ["done-k1"]  # until dvc.lock has it
+    shutil.rmtree(tmp_path / ".work")
     assert results(tmp_path) == results(undisturbed["baseline"])
-    assert os.listdir(tmp_path / ".work") == []
 
 
-def test_whole_outputs_of_the_same_key_are_kept_under_dvc_alone(forks: Forks, tmp_path: Path) -> None:
+def test_whole_outputs_and_finished_work_of_the_same_key_are_kept_under_dvc_alone(forks: Forks, tmp_path: Path) -> None:
     """DVC has removed what was there before; whoever calls a stage by hand wants it to train."""
 
     def started(**environment: str) -> str:
         assert forks.run(tmp_path, "svm", **environment) == 0, said(tmp_path)
-        assert os.listdir(tmp_path / ".work") == []
         return str(read_journal(tmp_path / "run" / "journal.jsonl").header["started"])
 
-    first = started()
-    assert started(DVC_STAGE="svm@vgg16") == first
-    second = started()
-    assert second != first
+    by_hand = started()
+    assert os.listdir(tmp_path / ".work") == []
+    assert started(DVC_STAGE="svm@vgg16") == by_hand  # as an earlier dvc left it just now
     (tmp_path / "metrics.json").unlink()
-    third = started(DVC_STAGE="svm@vgg16")
-    assert third != second
+    by_dvc = started(DVC_STAGE="svm@vgg16")
+    assert by_dvc != by_hand
+    assert os.listdir(tmp_path / ".work") == ["done-k1"]
+    remove_outputs(tmp_path)  # as a dvc does that was killed before it wrote dvc.lock
+    assert started(DVC_STAGE="svm@vgg16") == by_dvc
     journal = tmp_path / "run" / "journal.jsonl"
     journal.write_text(journal.read_text().replace('"key": "k1"', '"key": "k0"'))
-    assert started(DVC_STAGE="svm@vgg16") != third
+    assert started(DVC_STAGE="svm@vgg16") == by_dvc  # outputs of another run are written again
+    assert '"key": "k0"' not in journal.read_text()
+    remove_outputs(tmp_path)
+    assert started() not in (by_hand, by_dvc)
 
 
 @pytest.mark.parametrize("ends", [True, False])

@@ -36,9 +36,13 @@ def put_away(folder: Path) -> None:
 
 
 def take_back(folder: Path) -> None:
-    """Make a work folder of what put_away kept of it; nothing happens where it kept nothing or work has begun."""
-    with suppress(OSError):
-        folder.with_name(f"{PREFIX}{folder.name}").rename(folder)
+    """Make a work folder of what put_away kept of it; nothing happens where it kept nothing or work has begun.
+
+    Nor outside DVC: whoever calls a stage by hand wants it to work.
+    """
+    if "DVC_STAGE" in os.environ:
+        with suppress(OSError):
+            folder.with_name(f"{PREFIX}{folder.name}").rename(folder)
 
 
 def forget(work: Path) -> None:
