@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,17 @@ def test_only_what_dvc_knows_of_is_forgotten(here: Path) -> None:
     forget(here / ".work")
     assert sorted(path.name for path in (here / ".work").iterdir()) == sorted([f"done-{known}", "done-k2"])
     lock(ENTRY, ENTRY | {"outs": [{"path": "model", "md5": "0cc17"}]})
+    forget(here / ".work")
+    assert [path.name for path in (here / ".work").iterdir()] == ["done-k2"]
+
+
+def test_nothing_is_kept_for_ever(here: Path) -> None:
+    """An experiment in a copy takes its dvc.lock with it."""
+    for key, days in (("k1", 8), ("k2", 6)):
+        folder = work(here, key)
+        put_away(folder)
+        changed = time.time() - days * 86_400
+        os.utime(folder.with_name(f"done-{key}"), (changed, changed))
     forget(here / ".work")
     assert [path.name for path in (here / ".work").iterdir()] == ["done-k2"]
 

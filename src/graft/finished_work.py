@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from graft.run_keys import lock_key
 
 PREFIX = "done-"
 LOCK = Path("dvc.lock")  # of the working directory: an experiment in a copy has its own
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where it was built
+LONGEST = 7 * 86_400  # seconds that anything is kept: an experiment's own dvc.lock may be gone with its copy
 
 
 def put_away(folder: Path) -> None:
@@ -46,22 +47,26 @@ def take_back(folder: Path) -> None:
 
 
 def forget(work: Path) -> None:
-    """Delete what was kept of runs that dvc.lock has by now.
+    """Delete what was kept of runs that dvc.lock has by now, and what is older than LONGEST.
 
     Args:
         work: the folder of all work folders.
     """
     if not (kept := sorted(work.glob(f"{PREFIX}*"))):
         return
-    try:
-        entries = yaml.load(LOCK.read_bytes(), LOADER)["stages"].values()
-        known = {lock_key(entry) for entry in entries}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
-        return  # it is not there yet, or dvc writes it just now, in place
+    known = _known()
     for folder in kept:
-        if folder.name.removeprefix(PREFIX) in known:
-            gone = folder.with_name(f".gone-{folder.name}")
-            shutil.rmtree(gone, ignore_errors=True)
-            with suppress(OSError):  # taken back in between
+        with suppress(FileNotFoundError):  # taken back in between
+            if folder.name.removeprefix(PREFIX) in known or time.time() - folder.stat().st_mtime > LONGEST:
+                gone = folder.with_name(f".gone-{folder.name}")
+                shutil.rmtree(gone, ignore_errors=True)
                 folder.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+                shutil.rmtree(gone, ignore_errors=True)
+
+
+def _known() -> set[str]:
+    """The keys of the runs that dvc.lock has; none while dvc writes it, which it does in place."""
+    try:
+        return {lock_key(entry) for entry in yaml.load(LOCK.read_bytes(), yaml.CSafeLoader)["stages"].values()}
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return set()
