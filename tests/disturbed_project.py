@@ -19,6 +19,7 @@ from tiny_project import LONGEST, TinyProject
 from graft.dvc_repair import repair
 
 LINGERING = 30  # seconds in which what outlived a killed `dvc` comes to its end
+HELD = 180  # seconds that a training waits for what tells MLflow of it, which imports MLflow first
 RECORDED, TOLD = "journal epoch", "publish curves"  # points: of a training, and of what tells MLflow of it
 TORN = '{"record": "epoch", "epoch": 1, "ph'  # as a power cut leaves a line that was being written
 
@@ -176,7 +177,7 @@ class DisturbedProject:
                 training = int(lines[0].split("\t")[0])
                 with suppress(ProcessLookupError):
                     os.kill(training, signal.SIGSTOP)
-                    deadline = time.monotonic() + LINGERING
+                    deadline = time.monotonic() + HELD
                     while not fallen.exists() and not self._told(stage, before) and time.monotonic() < deadline:
                         time.sleep(0.05)
                     if fallen.exists():
