@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def baseline(layers: list[dict[str, Any]], channels: int = 3, input_size: int = 8) -> Baseline:
     train = load_params(ROOT / "params.yaml").baselines["cnn"].train
-    return Baseline(input_size=input_size, channels=channels, layers=layers, train=train)
+    return Baseline(engine="keras", input_size=input_size, channels=channels, layers=layers, train=train)
 
 
 def test_default_cnn_is_three_blocks_and_a_dense_head() -> None:

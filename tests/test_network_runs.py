@@ -70,7 +70,9 @@ def train_cnn(folder: Path, settings: Params) -> RunPaths:
     columns = {"image_id": names, "label": labels[kept].astype(str), "split": split, "group": names, "source": names}
     manifest = Manifest(pd.DataFrame(columns).assign(width=8, height=8), ("0", "1"))
     train = settings.baselines["cnn"].train
-    row = Baseline(input_size=8, channels=3, layers=LAYERS, train=train.model_copy(update={"batch_size": 4}))
+    row = Baseline(
+        engine="keras", input_size=8, channels=3, layers=LAYERS, train=train.model_copy(update={"batch_size": 4})
+    )
 
     def rows(name: str) -> Rows:
         places = manifest.positions(name)

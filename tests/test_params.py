@@ -42,7 +42,7 @@ def edited(tmp_path: Path) -> Callable[..., Path]:
             r"finetune\.learning_rate: .*greater than 0, received -0\.1",
         ),
         ("backbones.vgg16.finetune.epochs", 2.5, r"finetune\.epochs: .*integer.*, received 2\.5"),
-        ("backbones.vgg16.features.pooling", "mean", r"features\.pooling: .*'avg' or 'max', received 'mean'"),
+        ("backbones.vgg16.features.pooling", "mean", r"features\.pooling: .*'max' or 'min', received 'mean'"),
         ("backbones.vgg16.base.widht", 1, r"backbones\.vgg16\.base\.widht is not a known key"),
         ("data.validation", "many", r"data\.validation: .*number.*, received 'many'"),
         ("data.test", 0.9, r"data: validation \+ test must be below 1 to leave training images, received 1\.1"),

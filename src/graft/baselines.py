@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graft.batch_sizes import settled
 from graft.checkpoints import NOTHING_KEPT, Checkpoints
 from graft.errors import GraftError
 from graft.keras_configs import ALLOWED
 from graft.networks import image_input, resized
+from graft.numpy_cnn.memory import training_memory
+from graft.numpy_cnn.rows import network_of
+from graft.numpy_cnn.training import fit_network
 from graft.sections import Baseline
 from graft.training import Phase, Publish, Rows, Trained, fit_phase
-from graft.training_memory import network_memory
+from graft.training_memory import TrainingMemory, network_memory
 
 if TYPE_CHECKING:
     import keras
@@ -26,8 +29,11 @@ class NetworkError(GraftError):
 def build_cnn(baseline: Baseline, image_size: int, classes: int) -> keras.Model:
     """A network from a row's list of layers, with a softmax over the classes added at its end.
 
+    Also what `engine: numpy` trains is saved as this network, so that whatever takes one takes the other.
+
     Raises:
         NetworkError: a layer is not in keras.layers or refuses its arguments or its input; the item is named.
+        EngineError: engine numpy does not have it.
     """
     import keras
 
@@ -47,6 +53,8 @@ def build_cnn(baseline: Baseline, image_size: int, classes: int) -> keras.Model:
             raise NetworkError(f"layers[{index}] {name} {arguments} cannot be built: {reason}") from error
     if len(x.shape) != 2:
         raise NetworkError(f"layers must end in a vector per image (add Flatten), received shape {tuple(x.shape)}")
+    if baseline.engine == "numpy":
+        network_of(baseline, image_size, classes, seed=0)  # refuses what it does not have
     return keras.Model(images, keras.layers.Dense(classes, activation="softmax", name="classes")(x), name="classifier")
 
 
@@ -65,12 +73,15 @@ def settled_baseline(params: Params, name: str, images: int, classes: int) -> Pa
         "train",
         name,
         images=images,
-        estimates=lambda: [
-            network_memory(
-                build_cnn(row, params.data.image_size, classes), row.train.optimizer, images * params.augment.views
-            )
-        ],
+        estimates=lambda: [baseline_memory(row, params.data.image_size, classes, images * params.augment.views)],
     )
+
+
+def baseline_memory(baseline: Baseline, image_size: int, classes: int, images: int) -> TrainingMemory:
+    """Of a row's training on so many images, every view counted."""
+    if baseline.engine == "numpy":
+        return training_memory(network_of(baseline, image_size, classes, seed=0), images)
+    return network_memory(build_cnn(baseline, image_size, classes), baseline.train.optimizer, images)
 
 
 def train_baseline(
@@ -83,29 +94,32 @@ def train_baseline(
     publish: Publish,
     checkpoints: Checkpoints = NOTHING_KEPT,
 ) -> Trained:
-    """Build a row's network and train it on pixels in one phase.
+    """Build a row's network and train it on pixels in one phase, by the row's engine.
 
     Args:
         baseline: layers and optimisation.
         train: pixels (n, size, size, 3) of every view of the training images.
         validation: pixels of the validation images.
         classes: number of classes.
-        seed: of the order of the batches.
+        seed: of the order of the batches; with engine numpy, of first weights and dropout, too.
         publish: called after each epoch.
         checkpoints: of this training; where it was interrupted, it goes on from them.
     """
-    model = build_cnn(baseline, train.inputs.row_shape[0], classes)
+    image_size = train.inputs.row_shape[0]
+    model = build_cnn(baseline, image_size, classes)
     settings = baseline.train
-    outcome = fit_phase(
-        model,
-        train,
-        validation,
-        classes=classes,
-        settings=settings,
-        phase=Phase("scratch", settings.epochs, settings.learning_rate),
-        first_epoch=1,
-        seed=seed,
-        publish=publish,
-        checkpoints=checkpoints.at("baseline", {"row": baseline.model_dump(mode="json")}),
-    )
+    fit: dict[str, Any] = {
+        "classes": classes,
+        "settings": settings,
+        "phase": Phase("scratch", settings.epochs, settings.learning_rate),
+        "seed": seed,
+        "publish": publish,
+        "checkpoints": checkpoints.at("baseline", {"row": baseline.model_dump(mode="json")}),
+    }
+    if baseline.engine == "numpy":
+        network = network_of(baseline, image_size, classes, seed)
+        outcome = fit_network(network, train, validation, **fit)
+        model.set_weights(network.get_weights())
+    else:
+        outcome = fit_phase(model, train, validation, first_epoch=1, **fit)
     return Trained(model, outcome.history, {"scratch": outcome.seconds})

@@ -164,12 +164,17 @@ class FeatureStorage(Section):
     storage: Literal["float32", "float16"]
 
 
-class Features(Section):
-    """Where the base is cut for phase 2 and how its last map becomes a vector."""
+Pooling = Literal["flatten", "avg", "max", "min"]  # of maps to a vector; all but flatten are global
 
-    pooling: Literal["flatten", "avg", "max"]
+
+class Features(Section):
+    """Where the base is cut for phase 2, and how maps become the vectors that heads and SVMs stand on."""
+
+    pooling: Pooling
     # A layer's name; several, of which phase 2 tries each; or none: the whole base is trained on the images.
     frozen_until: str | Annotated[list[str], Field(min_length=1, max_length=MOST_CUTS)]
+    svm_layers: Annotated[list[str], Field(min_length=1)]  # that the SVM stands on, concatenated; top: as the heads
+    svm_pooling: Pooling  # of the others of svm_layers
     batch_size: Positive
 
     @property
@@ -177,6 +182,12 @@ class Features(Section):
         """The layers at which the base is cut, as listed; empty where it is trained whole."""
         listed = [self.frozen_until] if isinstance(self.frozen_until, str) else self.frozen_until
         return () if listed == ["none"] else tuple(listed)
+
+    @model_validator(mode="after")
+    def _lists_distinct_svm_layers(self) -> Features:
+        if len(set(self.svm_layers)) < len(self.svm_layers):
+            raise ValueError(f"svm_layers must list top or different layers, received {self.svm_layers}")
+        return self
 
     @model_validator(mode="after")
     def _lists_distinct_layers(self) -> Features:
@@ -250,6 +261,7 @@ class Backbone(Section):
 class Baseline(Section):
     """A network trained from scratch, its layers as `keras.layers` names with their arguments."""
 
+    engine: Literal["keras", "numpy"]  # numpy: the package's own layers, from convolution to backpropagation
     input_size: int = Field(ge=8, le=1024)
     channels: Literal[1, 3]
     layers: Annotated[list[dict[str, dict[str, Any]]], Field(min_length=1)]
