@@ -12,6 +12,7 @@ from graft.activations import (
     body,
     feature_maps,
     first_filters,
+    first_maps,
     map_layers,
     output_of,
     probe,
@@ -135,6 +136,20 @@ def test_filters_are_in_the_colours_of_the_image(application: str, layer: str, o
     kernel = np.moveaxis(np.asarray(body(classifier).get_layer(layer).kernel), -1, 0)
     scale = 1 if application == "VGG16" else 127.5
     np.testing.assert_allclose(filters.kernels, kernel[..., order] / scale, rtol=1e-3, atol=1e-6)
+
+
+def test_filters_of_a_convolution_within_a_model_of_the_base() -> None:
+    """ConvNeXt's first one stands in a Sequential, after the normalisation by ImageNet's mean and deviation."""
+    classifier = classifier_on("ConvNeXtTiny", 32)
+    filters = first_filters(classifier)
+    assert filters is not None
+    assert filters.layer == "convnext_tiny_stem_conv"
+    kernel = np.moveaxis(np.asarray(body(classifier).get_layer("convnext_tiny_stem").layers[0].kernel), -1, 0)
+    deviation = 255 * np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(filters.kernels, kernel / deviation, rtol=1e-3, atol=1e-6)
+    maps = first_maps(classifier, np.zeros((32, 32, 3), np.uint8))
+    assert maps is not None
+    assert maps.maps.shape == (8, 8, 96)
 
 
 def test_filters_of_other_first_layers() -> None:

@@ -48,9 +48,49 @@ def test_width_scales_every_convolution() -> None:
     assert widths["block5_conv3"] == 128
 
 
+@pytest.mark.parametrize("application", ["EfficientNetV2B0", "ConvNeXtTiny"])
+def test_preprocessing_within_the_base_is_applied_once_and_to_pixels(application: str) -> None:
+    """Both subtract ImageNet's mean and divide by its deviation, whose variance Keras states by itself."""
+    import keras
+
+    from graft import networks
+
+    model = backbones.build_base(base(application))
+    images = networks.image_input(32)
+    assert networks.base_input(images, application, 32) is images  # nothing before the base
+    found = [layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)]
+    assert len(found) == 1
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    seen = keras.Model(model.input, found[0].output).predict_on_batch(pixels)
+    expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    if application == "ConvNeXtTiny":  # (0.229 * 255)^2, (0.224 * 255)^2 and (0.225 * 255)^2 in Keras' own model, too
+        own = keras.applications.ConvNeXtTiny(include_top=False, weights=None, input_shape=(32, 32, 3))
+        np.testing.assert_array_equal(seen, own.get_layer(found[0].name)(pixels))
+    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("application", ["EfficientNetV2B0", "ConvNeXtTiny"])
+def test_a_base_at_width_1_with_the_weights_of_keras_own_gives_what_that_gives(application: str) -> None:
+    import keras
+
+    from graft import networks, runtime
+
+    runtime.configure(1)
+    own = backbones.application(application)(include_top=False, weights=None, input_shape=(32, 32, 3))
+    model = backbones.build_base(base(application, width=1.0))
+    model.set_weights(own.get_weights())
+    images = networks.image_input(32)
+    whole = keras.Model(images, model(networks.base_input(images, application, 32)))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(whole(pixels, training=False), own(pixels, training=False))
+
+
 def test_an_application_that_cannot_be_scaled_says_so() -> None:
-    with pytest.raises(BackboneError, match=r"EfficientNetB0 cannot be built at input_size 32 and width 0\.3"):
-        backbones.build_base(base("EfficientNetB0", width=0.3))
+    """NASNet's cells join maps whose filters are rounded differently."""
+    with pytest.raises(
+        BackboneError, match=r"NASNetMobile cannot be built at input_size 32 and width 0\.25: .* shapes"
+    ):
+        backbones.build_base(base("NASNetMobile", width=0.25))
 
 
 def test_an_input_too_small_for_the_base_says_so() -> None:

@@ -61,13 +61,13 @@ def make_views(params: Params) -> None:
     augment.run(params.augment, params.seed, PREPARED, AUGMENTED, Path("preview.png"))
 
 
-def extract(params: Params) -> Extraction:
+def extract(params: Params, **further: Path) -> Extraction:
     from graft.stages import features, pretrain
 
     source, out = Path("models/source/mobilenet"), Path("data/features/mobilenet")
     if not source.exists():
         pretrain.run(params, "mobilenet", source)
-    folders = {"prepared": PREPARED, "augmented": AUGMENTED, "source": source, "out": out}
+    folders = {"prepared": PREPARED, "augmented": AUGMENTED, "source": source, "out": out, **further}
     return features.run(params, "mobilenet", **folders, store=Path(".store/features"))[1]
 
 
@@ -105,6 +105,17 @@ def test_new_views_alone_are_to_be_computed(photos: dict[str, object]) -> None:
     assert any(line.startswith("features computes 24 ") for line in foretold)
     done = extract(more)
     assert (done.computed, done.reused) == (24, 48)
+
+
+def test_the_vectors_of_a_machine_are_foretold_and_found_again(photos: dict[str, object]) -> None:
+    params = write_params(**photos, backbones__mobilenet__features__svm_layers=["conv_pw_6", "top"])
+    assert {"keeps the SVM's vectors 48 73.7 kB", "svm fits, from its vectors 48 0"} <= set(plan())
+    make_views(params)
+    done = extract(params, vectors=Path("data/vectors/mobilenet"))
+    assert (done.computed, done.reused) == (48, 0)
+    again = plan()
+    assert "reuses from the store 48" in again
+    assert any(line.startswith("features computes 0 ") for line in again)
 
 
 def test_the_rate_of_this_machine_is_timed_once(photos: dict[str, object]) -> None:

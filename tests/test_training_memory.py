@@ -85,6 +85,18 @@ def test_layers_of_a_nested_model_count_wherever_they_stand() -> None:
     assert trained(outer, "sgd").per_row == 4 * (2 * 48 + 2 * 128 + 3 * 128)
 
 
+def test_a_sequential_part_counts_with_its_layers() -> None:
+    """As ConvNeXt's stem."""
+    import keras
+
+    inputs = keras.Input((4, 4, 3))
+    parts = [keras.layers.Conv2D(8, 2, strides=2), keras.layers.BatchNormalization(), keras.layers.ReLU()]
+    model = keras.Model(inputs, keras.layers.Flatten()(keras.Sequential(parts)(inputs)))
+    # image twice, as the input of either; convolution and ReLU, in the normalisation's place, and vector
+    assert trained(model, "sgd").per_row == 4 * (2 * 48 + 3 * 32 + 3 * 48)
+    assert applied(model).per_row == 4 * 3 * 48
+
+
 def test_rows_that_stay_on_the_disk_take_no_memory() -> None:
     assert resident(100, 1000).fixed == 200_000
     assert resident(10**6, 1000).fixed == 0

@@ -121,18 +121,20 @@ def output_of(classifier: keras.Model, layer: str) -> Any:
     return network.get_layer(layer).output
 
 
-def probe(classifier: keras.Model, tensors: Sequence[Any]) -> keras.Model:
+def probe(classifier: keras.Model, tensors: Sequence[Any], *, scores: bool = True) -> keras.Model:
     """A model from images to some tensors of the body and, last, the input of the score layer; weights are shared.
+
+    Without scores it gives the tensors alone, of a network that may end in any way, such as a base.
 
     A base that is nested in the classifier is a graph of its own, whose tensors no model of the outer graph can give
     out; so the outer graph is called again, with inner models that also give out what is asked.
     """
     import keras
 
-    last = score_layer(classifier)
+    last = score_layer(classifier) if scores else None
     base, head = body(classifier), classifier.layers[-1]
     if base is classifier:
-        return keras.Model(classifier.input, [*tensors, last.input])
+        return keras.Model(classifier.input, [*tensors, last.input] if last is not None else [*tensors])
     seen = []
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:
@@ -140,7 +142,7 @@ def probe(classifier: keras.Model, tensors: Sequence[Any]) -> keras.Model:
             *asked, outputs = keras.Model(base.input, [*tensors, base.output])(*arguments, **options)
             seen.extend(asked)
             return outputs
-        if layer is head:
+        if layer is head and last is not None:
             vectors = arguments[0]
             if isinstance(head, keras.Model):
                 vectors = keras.Model(head.input, last.input)(vectors, **options)
@@ -160,39 +162,81 @@ def feature_maps(classifier: keras.Model, image: np.ndarray) -> list[Maps]:
 
 
 def first_filters(classifier: keras.Model) -> Filters | None:
-    """The kernels of the first convolution, in the colours of the image; None where the network has none.
+    """The kernels of the first convolution, in the colours of the image; None where the network, or base, has none.
 
     Preprocessing may scale the colours and change their order; how much each input of the layer answers to each colour
     is asked of the network itself, at the centre of images of one colour.
     """
     import keras
 
-    for layer in body(classifier).layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            kernel = np.asarray(layer.kernel)
-            break
-        if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.SeparableConv2D):
-            kernel = np.asarray(layer.kernel if hasattr(layer, "kernel") else layer.depthwise_kernel)
-            kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-            break
-    else:
+    found = _first_convolution(classifier)
+    if found is None:
         return None
+    layer, inputs, _ = found
+    if isinstance(layer, keras.layers.Conv2D):
+        kernel = np.asarray(layer.kernel)
+    else:
+        kernel = np.asarray(layer.kernel if hasattr(layer, "kernel") else layer.depthwise_kernel)
+        kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
     kernels = np.moveaxis(kernel, -1, 0)
     if kernels.shape[-1] != 3:
         return Filters(layer.name, kernels.mean(axis=-1, keepdims=True))
-    return Filters(layer.name, kernels @ _colours(classifier, layer).T)
+    return Filters(layer.name, kernels @ _colours(classifier, inputs).T)
 
 
-def _colours(classifier: keras.Model, layer: keras.Layer) -> np.ndarray:
-    """How much each channel of a layer's input grows with each colour of the image, of shape (colours, channels)."""
+def first_maps(network: keras.Model, image: np.ndarray) -> Maps | None:
+    """What the filters of first_filters make of an image (size, size, 3) of RGB 0..255, one channel for each of them.
+
+    They are what the layer hands on, its bias and, where it has one of its own, its activation included; of a separable
+    convolution, which hands on mixtures, the answers before they are mixed. None where there is no convolution.
+    """
+    import keras
+
+    found = _first_convolution(network)
+    if found is None:
+        return None
+    layer, before, after = found
+    if not isinstance(layer, keras.layers.SeparableConv2D):
+        (outputs,) = _apply(probe(network, [after], scores=False), image[None])
+        return Maps(layer.name, outputs[0])
+    (inputs,) = _apply(probe(network, [before], scores=False), image[None])
+    answers = keras.ops.depthwise_conv(
+        inputs, layer.depthwise_kernel, layer.strides, layer.padding, dilation_rate=layer.dilation_rate
+    )
+    return Maps(layer.name, np.asarray(answers)[0])
+
+
+def _first_convolution(network: keras.Model) -> tuple[Any, Any, Any] | None:
+    """The layer, and its symbolic input and output as probe takes them."""
+    import keras
+
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    return next((found for found in _in_order(body(network)) if isinstance(found[0], kinds)), None)
+
+
+def _in_order(network: keras.Model) -> Iterator[tuple[Any, Any, Any]]:
+    """The layers with their inputs and outputs in the network's graph; of models within it, as ConvNeXt's, theirs."""
+    import keras
+
+    for layer in network.layers:
+        if not isinstance(layer, keras.Model):
+            yield layer, layer.input, layer.output
+            continue
+        for inner, *tensors in _in_order(layer):  # symbols of a graph of its own, which is called again
+            yield inner, *keras.Model(layer.inputs, tensors)(layer.input)
+
+
+def _colours(classifier: keras.Model, tensor: Any) -> np.ndarray:
+    """How much each channel of a tensor of the body grows with each colour of the image, (colours, channels)."""
     size = classifier.input.shape[1]
     images = np.zeros((4, size, size, 3), np.float32)
     images[1:] = 255 * np.eye(3)[:, None, None]
-    inputs, _ = _apply(probe(classifier, [layer.input]), images)
+    (inputs,) = _apply(probe(classifier, [tensor], scores=False), images)
     centre = inputs[:, inputs.shape[1] // 2, inputs.shape[2] // 2]
     return np.asarray((centre[1:] - centre[0]) / 255)
 
 
 def _apply(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
     """A few images through a model, layer by layer: tracing a graph would take longer."""
-    return [np.asarray(output) for output in model(np.asarray(images, np.float32), training=False)]
+    outputs = model(np.asarray(images, np.float32), training=False)
+    return [np.asarray(output) for output in (outputs if isinstance(outputs, list | tuple) else [outputs])]

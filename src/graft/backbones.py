@@ -14,6 +14,7 @@ from graft.errors import GraftError
 from graft.hdf5_files import check_weights
 from graft.model_files import load_network
 from graft.sections import KEYWORD_WEIGHTS, Base
+from graft.widths import prepare_config
 
 if TYPE_CHECKING:
     import keras
@@ -56,28 +57,19 @@ def preprocess(name: str, images: Any) -> Any:
 def build_base(base: Base) -> keras.Model:
     """The base without its top, randomly initialised; images (n, input_size, input_size, 3) to maps (n, h, w, c).
 
-    `width` multiplies the filters of every convolution; applications with an `alpha` of their own get it as that.
-    Kernels start He-normal (He et al. 2015), without which a plain VGG does not begin to learn, and BatchNormalization
-    averages with momentum 0.9, since 0.99 needs more steps than a short source training has.
+    `width` multiplies the channels of every layer that has some of its own; applications with an `alpha` of their own
+    get it as that. Kernels start He-normal (He et al. 2015), without which a plain VGG does not begin to learn, and
+    BatchNormalization averages with momentum 0.9, since 0.99 needs more steps than a short source training has.
 
     Raises:
         BackboneError: the application is unknown, refuses the input size, or cannot be scaled.
     """
     import keras
 
-    constructor = application(base.application)
-    own_width = "alpha" in inspect.signature(constructor).parameters
+    own_width = "alpha" in inspect.signature(application(base.application)).parameters
     try:
         config = _construct(base, weights=None).get_config()
-        for layer in config["layers"]:
-            layer.pop("build_config", None)  # the unscaled input shape
-            settings = layer["config"]
-            if "filters" in settings and not own_width:
-                settings["filters"] = max(1, round(settings["filters"] * base.width))
-            if "kernel_initializer" in settings:
-                settings["kernel_initializer"] = "he_normal"
-            if layer["class_name"] == "BatchNormalization":
-                settings["momentum"] = 0.9
+        prepare_config(config, width=1.0 if own_width else base.width)
         return keras.Model.from_config(config)
     except ValueError as error:
         raise BackboneError(

@@ -13,7 +13,7 @@ import numpy as np
 from graft import planning, preflight, resource_checks
 from graft.counting import Counts, count_images
 from graft.errors import GraftError
-from graft.feature_sets import IMAGE, TOP
+from graft.feature_sets import IMAGE, SVM, TOP
 from graft.forecasts import Checked, Rate, Work, read_actual, read_rate, record_estimate, record_rate
 from graft.params import Params, ParamsError
 from graft.plan_tables import footer, header, page
@@ -79,20 +79,25 @@ def forecast(params: Params, name: str, counts: Counts, views: StoredViews) -> F
     Raises:
         GraftError: the base cannot be built, cut or counted.
     """
-    from graft import backbones, costs
+    from graft import backbones, costs, vector_plans
 
     row, size = params.backbones[name], params.data.image_size
     base = backbones.build_base(row.base)
     segments = costs.segments(base, row.features.cuts, row.features.pooling)
     images = {"train": counts.train, "validation": counts.validation, "test": counts.test}
     plan = planning.make_plan(params.features, row, segments, **images, views=params.augment.views)
+    plan = vector_plans.with_vectors(plan, base, row)
     rate = read_rate(name, row) or calibrate(name, row, base, size, segments)
     missing = views.missing(name, plan)
-    multiply_adds = remaining(segments, missing, exact=params.features.storage == "float32")
     lacking = np.any(list(missing.values()), axis=0) if missing else np.empty(0, bool)
     computed, reused = int(lacking.sum()), int((~lacking).sum())
-    work = Work(computed, reused, multiply_adds, plan.output_bytes, multiply_adds / rate.per_second)
-    record_estimate(name, plan.to_json(), work)
+    multiply_adds, kept = 0, plan.output_bytes
+    if plan.vectors and plan.vectors.kept:
+        multiply_adds = int(missing.pop(SVM).sum()) * plan.vectors.multiply_adds
+        kept += plan.vectors.output_bytes
+    multiply_adds += remaining(segments, missing, exact=params.features.storage == "float32")
+    work = Work(computed, reused, multiply_adds, kept, multiply_adds / rate.per_second)
+    record_estimate(name, vector_plans.kept_json(plan), work)
     return Forecast(name, row, plan, work, rate, read_actual(name))
 
 

@@ -107,12 +107,19 @@ def _outputs(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, int]]:
     """The layers and operations, by a name of their own, with the bytes of their outputs for one row."""
     import keras
 
-    for operation in model.operations:
+    for operation in _functional(model).operations:
         name = f"{prefix}{operation.name}"
         if isinstance(operation, keras.Model):
             yield from _outputs(operation, f"{name}/")
         else:
             yield name, sum(FLOAT_BYTES * prod(size or 1 for size in shape) for shape in _shapes(operation.output))
+
+
+def _functional(model: keras.Model) -> keras.Model:
+    """The model as a graph, which a Sequential, such as a part of ConvNeXt, does not show."""
+    import keras
+
+    return keras.Model(model.inputs, model.outputs) if isinstance(model, keras.Sequential) else model
 
 
 def _shapes(output: Any) -> Iterator[tuple[int | None, ...]]:
@@ -128,6 +135,7 @@ def _overwritten(model: keras.Model, prefix: str = "") -> set[str]:
     """Outputs in whose place TensorFlow writes an activation: those of normalisations and sums that it alone reads."""
     import keras
 
+    model = _functional(model)
     operations = {operation.name: operation for operation in model.operations}
     readers: dict[str, list[Any]] = defaultdict(list)
     for settings in model.get_config()["layers"]:
