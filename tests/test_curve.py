@@ -10,13 +10,15 @@ from networks_on_trial import learnable_digits, tiny_params
 from PIL import Image
 
 from graft import extraction
-from graft.artifacts import read_predictions
+from graft.artifacts import read_images, read_manifest, read_predictions
 from graft.curve_files import ALL, read_curve
 from graft.curve_fits import CurveError
 from graft.errors import GraftError
 from graft.params import Params
 from graft.runs import RunPaths
+from graft.serving import load_classifier
 from graft.stages import augment, baseline, curve, curve_baseline, features, finetune, prepare, pretrain, svm
+from graft.storage import read_json
 
 SEEDS = 2
 
@@ -97,6 +99,38 @@ def test_head_fine_tuned_base_and_svm_are_fitted_at_every_size(transferred: Any)
     assert fits.groupby("kind")["epochs"].agg(["min", "max"]).to_dict("index") == {
         "finetune": {"min": 4, "max": 4}, "frozen": {"min": 2, "max": 2}, "svm": {"min": 0, "max": 0},
     }  # fmt: skip
+
+
+def test_a_machine_on_several_layers_is_the_same_from_kept_vectors_from_none_and_served(project: Any) -> None:
+    root, params = project
+    row = params.backbones["mobilenet"]
+    several = row.features.model_copy(
+        update={"svm_layers": ["conv_pw_6", "top", "conv_pw_12_relu"], "svm_pooling": "min"}
+    )
+    backbone = row.model_copy(update={"features": several})
+    sizes = params.curve.model_copy(update={"per_class": ["all"], "seeds": 1})
+    params = params.model_copy(update={"backbones": {"mobilenet": backbone}, "curve": sizes})
+    folders = {name: root / name for name in ("prepared", "augmented", "source")}
+    vectors = root / "vectors"
+    features.run(params, "mobilenet", **folders, out=root / "beside", store=None, vectors=vectors)
+    assert read_json(vectors / "plan.json")["stored"] == ["svm"]
+    for path in (root / "features").iterdir():  # what heads and tails read
+        assert (root / "beside" / path.name).read_bytes() == path.read_bytes()
+
+    expected = own(root, svm, params, "mobilenet", **base_folders(root))
+    kept = own(root, svm, params, "mobilenet", **base_folders(root), vectors=vectors)
+    assert kept == expected
+    curve.run(
+        params, "mobilenet", **base_folders(root), out=root / "several", work=root / ".work/several", vectors=vectors
+    )
+    assert predicted(read_curve(root / "several")[0], "svm", ALL, params.seed) == expected
+
+    manifest = read_manifest(root / "prepared")
+    classifier = load_classifier(root / "models", root / "source")
+    held_out = np.flatnonzero((manifest.rows["split"] != "train").to_numpy())
+    answers = classifier.probabilities(read_images(root / "prepared", manifest.rows)[held_out])
+    saved = read_predictions(root / "run/predictions.parquet").probabilities
+    np.testing.assert_allclose(answers, saved, atol=1e-5)
 
 
 def test_no_base_is_applied_again_to_what_is_stored(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:

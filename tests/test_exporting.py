@@ -48,13 +48,15 @@ def save_network(folder):
     keras.Model(images, outputs).save(folder / "model.keras")
 
 
-def save_machine(folder, source):
+def save_machine(folder, source, layers):
     """An SVM on a base of one convolution."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((32, 32, 3))
     source.mkdir(parents=True)
-    save_base(source, keras.Model(inputs, keras.layers.Conv2D(6, 3, strides=8, activation="relu")(inputs)), {})
-    base = {"backbone": "vgg16", "application": "VGG16", "input_size": 32, "image_size": SIZE, "pooling": "avg"}
+    maps = keras.layers.Conv2D(6, 3, strides=8, activation="relu", name="conv")(inputs)
+    save_base(source, keras.Model(inputs, maps), {})
+    base = {"backbone": source.name, "application": "VGG16", "input_size": 32, "image_size": SIZE}
+    base["svm_layers"] = [{"layer": layer, "pooling": pooling} for layer, pooling in layers]
     base |= {"batch_size": 8, "storage": "float32", "weights_sha256": read_json(source / "card.json")["weights_sha256"]}
     write_json(folder / "base.json", base)
     train = SPLITS == "train"
@@ -71,7 +73,9 @@ def add_model(root, name):
     write_json(folder / "input.json", {"image_size": SIZE, "resize": "crop"})
     write_calibration(folder, Calibration(0.7, 0.8, abstain_accuracy=0.99))
     if name.endswith("-svm"):
-        save_machine(folder, root / "models" / "source" / "vgg16")
+        several = [("conv", "min"), ("top", "max"), ("conv", "flatten")]
+        layers = several if name == "several-svm" else [("top", "avg")]
+        save_machine(folder, root / "models" / "source" / name.removesuffix("-svm"), layers)
     else:
         save_network(folder)
     held_out = SPLITS != "train"
@@ -104,7 +108,7 @@ def project(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("out_format", "file"), [("savedmodel", ""), ("onnx", "model.onnx"), ("tflite", "model.tflite")]
 )
-@pytest.mark.parametrize("name", ["cnn", "vgg16-svm"])
+@pytest.mark.parametrize("name", ["cnn", "vgg16-svm", "several-svm"])
 def test_an_exported_model_answers_as_the_model_does(project, name, out_format, file):
     if name != "cnn":
         add_model(project, name)

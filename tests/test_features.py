@@ -7,10 +7,20 @@ import pandas as pd
 import pytest
 from networks_on_trial import backbone, learnable_digits
 
-from graft import backbones, features, runtime
+from graft import backbones, frozen_passes, runtime
 from graft.artifacts import Manifest
 from graft.extraction import frozen_pass, load_extractor
-from graft.feature_sets import IMAGE, TOP, FeatureSet, Selected, ViewPixels, feature_index, read_features
+from graft.feature_sets import (
+    IMAGE,
+    SVM,
+    TOP,
+    FeatureSet,
+    Selected,
+    ViewPixels,
+    feature_index,
+    read_features,
+    with_vectors,
+)
 from graft.features import Extraction, write_features
 from graft.frozen_bases import FrozenBase
 from graft.inference import apply_model
@@ -19,6 +29,7 @@ from graft.stages.features import write_timings
 from graft.storage import ArtifactError, new_folder, read_json
 from graft.store import FeatureStore
 from graft.store_costs import COST, read_cost
+from graft.svm_layers import layers_json
 from graft.weights import load_base, save_base
 
 CUT, DEEPER = "conv_pw_11_relu", "conv_pw_12_relu"
@@ -57,15 +68,21 @@ class Workshop:
         train: int = 12,
         storage: str = "float32",
         store: FeatureStore | None = None,
+        layers: list[str] | None = None,
+        pooling: str = "avg",
     ) -> tuple[FeatureSet, Extraction]:
-        """Write data/features/<name> in batches of 5, which do not divide the rows."""
+        """Write data/features/<name> in batches of 5, which do not divide the rows; of layers, an SVM's vectors too."""
         manifest, pixels, views = self.data(train, 5)
-        row = backbone("mobilenet", features__batch_size=5)
+        changes = {"features__svm_layers": layers or ["top"], "features__svm_pooling": pooling}
+        row = backbone("mobilenet", features__batch_size=5, **changes)
         base = FrozenBase.load(self.folder / "source", row, 32, storage)
         index = feature_index(manifest, views)
-        target = self.folder / name
-        done = write_features(target, base, {"stored": stored}, index, pixels, store or self.store)
-        return read_features(target, manifest), done
+        target, beside = self.folder / name, self.folder / f"{name}-vectors"
+        kept = {"stored": ["svm"], "layers": layers_json(row.features)}
+        vectors = (beside, kept) if layers else None
+        done = write_features(target, base, {"stored": stored}, index, pixels, store or self.store, vectors)
+        found = read_features(target, manifest)
+        return with_vectors(found, beside if layers else None, manifest, kept["layers"]), done
 
     def from_nothing(self, name: str, stored: list[str], **options: object) -> FeatureSet:
         return self.extract(name, stored, store=FeatureStore(self.folder / f"{name}-store", 10**9), **options)[0]
@@ -80,7 +97,7 @@ def workshop(tmp_path: Path) -> Workshop:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...], int]]:
     """Start, ends and number of rows of every pass through the base."""
     seen: list[tuple[str, tuple[str, ...], int]] = []
-    build, apply = FrozenBase.frozen_pass, features._extract
+    build, apply = FrozenBase.frozen_pass, frozen_passes._extract
 
     def spy(base, model, source, keys, spaces, bar):  # type: ignore[no-untyped-def]
         seen.append((*model.between, len(source)))
@@ -91,7 +108,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...], 
         model.between = (start, tuple(ends))
         return model
 
-    monkeypatch.setattr(features, "_extract", spy)
+    monkeypatch.setattr(frozen_passes, "_extract", spy)
     monkeypatch.setattr(FrozenBase, "frozen_pass", named)
     return seen
 
@@ -193,7 +210,7 @@ def test_a_way_that_differs_by_a_bit_is_not_taken(
     workshop: Workshop, passes: list[tuple[str, tuple[str, ...], int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workshop.extract("first", [CUT])
-    monkeypatch.setattr(features, "_same", lambda *arguments: False)
+    monkeypatch.setattr(frozen_passes, "_same", lambda *arguments: False)
     workshop.extract("deeper", [DEEPER])
     assert passes[-1] == (IMAGE, (DEEPER,), 29)
 
@@ -223,9 +240,9 @@ def test_float16_is_rounded_float32_and_starts_nothing(
 def test_activations_that_cannot_be_held_are_refused() -> None:
     rows = np.array([[1.0, 70_000.0]], np.float32)
     with pytest.raises(ArtifactError, match=r"at most 65504 to be kept as float16, received 70000; set features.stor"):
-        features._rounded(rows, "float16")
+        frozen_passes._rounded(rows, "float16")
     with pytest.raises(ArtifactError, match=r"received nan; the base's weights or its input are damaged"):
-        features._rounded(rows * np.nan, "float32")
+        frozen_passes._rounded(rows * np.nan, "float32")
 
 
 def test_equal_pixels_are_computed_once(workshop: Workshop) -> None:
@@ -257,6 +274,50 @@ def test_rows_made_otherwise_are_not_mixed(workshop: Workshop, change: str) -> N
     assert done.reused == 0
 
 
+def test_an_svm_s_vectors_are_the_pooled_maps_and_change_no_other_row(
+    workshop: Workshop, passes: list[tuple[str, tuple[str, ...], int]]
+) -> None:
+    found, done = workshop.extract("features", [CUT, TOP], layers=[DEEPER, CUT], pooling="max")
+    assert passes == [(IMAGE, (CUT, TOP), 29), (CUT, (SVM,), 29)]
+    assert (done.computed, done.reused) == (29, 0)
+    plain = workshop.from_nothing("plain", [CUT, DEEPER, TOP])
+    pooled = np.concatenate([plain.stored[layer][:].max(axis=(1, 2)) for layer in (DEEPER, CUT)], axis=1)
+    np.testing.assert_allclose(found.stored[SVM][:], pooled, rtol=1e-5)
+    workshop.from_nothing("expected", [CUT, TOP])
+    assert files_of(workshop.folder / "features") == files_of(workshop.folder / "expected")
+    assert 0 < done.feature_seconds < done.whole.seconds
+    assert done.svm_seconds > 0
+
+
+def test_of_an_svm_s_vectors_only_what_is_missing_is_computed_and_nothing_is_mixed(
+    workshop: Workshop, passes: list[tuple[str, tuple[str, ...], int]]
+) -> None:
+    workshop.extract("first", [CUT], layers=[CUT, "top"])
+    workshop.extract("grown", [CUT], layers=[CUT, "top"], train=14)
+    workshop.extract("again", [CUT], layers=[CUT, "top"])
+    assert passes[2:] == [(IMAGE, (CUT,), 4), (CUT, (SVM,), 4)]
+    for layers, pooling in ((["top", CUT], "avg"), ([CUT, "top"], "min"), (["conv_pw_6"], "avg")):
+        name = f"other-{len(passes)}"
+        workshop.extract(name, [CUT], layers=layers, pooling=pooling)
+        assert passes[-1][1:] == ((SVM,), 29)
+        workshop.from_nothing(f"{name}-expected", [CUT], layers=layers, pooling=pooling)
+        kept = (files_of(workshop.folder / f"{name}{end}-vectors") for end in ("", "-expected"))
+        assert next(kept) == next(kept)
+
+
+def test_vectors_of_other_layers_are_refused(workshop: Workshop) -> None:
+    found, _ = workshop.extract("features", [TOP], layers=[CUT])
+    manifest, *_ = workshop.data(12, 5)
+    asked = [{"layer": CUT, "pooling": "max"}]
+    with pytest.raises(
+        ArtifactError, match=r"plan\.json must be of the layers .*'max'.*, received .*'avg'.*; rerun fe"
+    ):
+        with_vectors(found, workshop.folder / "features-vectors", manifest, asked)
+    fewer, _ = workshop.extract("fewer", [TOP], layers=[CUT], train=10)
+    with pytest.raises(ArtifactError, match=r"rerun features"):
+        with_vectors(fewer, workshop.folder / "features-vectors", manifest, [{"layer": CUT, "pooling": "avg"}])
+
+
 def test_extraction_changes_no_weight_and_repeats_bit_for_bit(workshop: Workshop) -> None:
     _, pixels, _ = workshop.data(12, 5)
     base = load_base(workshop.folder / "source")
@@ -275,8 +336,9 @@ def test_loaded_extractor_gives_the_stored_features(workshop: Workshop) -> None:
     found, _ = workshop.extract("features", [TOP])
     _, pixels, _ = workshop.data(12, 5)
     description = {
-        "application": "MobileNet", "input_size": 32, "image_size": 32, "pooling": "avg", "batch_size": 5,
-        "storage": "float32", "weights_sha256": read_json(workshop.folder / "source/card.json")["weights_sha256"],
+        "application": "MobileNet", "input_size": 32, "image_size": 32, "batch_size": 5,
+        "svm_layers": [{"layer": "top", "pooling": "avg"}], "storage": "float32",
+        "weights_sha256": read_json(workshop.folder / "source/card.json")["weights_sha256"],
     }  # fmt: skip
     extract = load_extractor(description, workshop.folder / "source")
     np.testing.assert_array_equal(extract(pixels[:17]), found.stored[TOP][:17])

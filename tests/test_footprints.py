@@ -68,6 +68,24 @@ def test_what_is_written_already_is_not_asked_for_again(tmp_path: Path) -> None:
     assert before[cache] - after[cache] == 10**6
 
 
+def test_vectors_of_a_machine_are_written_beside_the_activations(root: Path) -> None:
+    rows = {"vgg16": RowFootprint(2000, 10**6, 50_000, "adamw", {}, vectors=10**5)}
+    found = {need.what: need for need in footprints.disk_needs(tiny_params(), COUNTS, rows, folders(root))}
+    for name in ("activations of vgg16 for its SVM", "activations of vgg16 for its SVM in the store"):
+        assert found[name].bytes == 10**5
+    assert found["activations of vgg16 for its SVM"].path == root / "data/vectors/vgg16"
+
+    top, several = (
+        resource_checks.estimate(tiny(root, backbones__mobilenet__features__svm_layers=layers), COUNTS)["mobilenet"]
+        for layers in (["top"], ["conv_pw_11_relu", "top"])
+    )
+    rows_of_images = 10 * 3 + 4 + 6
+    assert (top.vectors, several.vectors) == (0, rows_of_images * (128 + 256) * 4)
+    assert several.machine == top.machine * (128 + 256) / 256
+    assert several.memory["svm"] > top.memory["svm"]
+    assert several.features == top.features
+
+
 def test_memory_is_asked_for_the_stage_that_runs() -> None:
     params = tiny_params()
     assert [need.what for need in footprints.memory_needs(params, ROWS, None)] == [

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from graft import backbones, networks
+from graft.costs import multiply_adds
+from graft.explanations import grad_cam
+from graft.model_files import load_network
 from graft.sections import Base
 
 
@@ -38,9 +42,38 @@ def test_pooling_by_hand() -> None:
     values = np.array([[[[1.0, 2.0], [3.0, 6.0]]]], "float32")
     results = {
         kind: keras.Model(maps, networks.pool(maps, kind)).predict_on_batch(values)[0].tolist()
-        for kind in ("flatten", "avg", "max")
+        for kind in ("flatten", "avg", "max", "min")
     }
-    assert results == {"flatten": [1, 2, 3, 6], "avg": [2, 4], "max": [3, 6]}
+    assert results == {"flatten": [1, 2, 3, 6], "avg": [2, 4], "max": [3, 6], "min": [1, 2]}
+
+
+def test_a_classifier_pooled_by_the_minimum_is_saved_looked_into_and_counted(tmp_path: Path) -> None:
+    """The score is w min(maps) + b, whose gradient stands where the minimum is alone; Grad-CAM takes its mean."""
+    import keras
+
+    base = _one_convolution()
+    head = networks.build_head(4, classes=3, dropout=0.5, seed=1)
+    settings = {"application": "VGG16", "input_size": 16, "image_size": 16, "pooling": "min"}
+    model = networks.build_classifier(base, head, **settings)
+    model.save(tmp_path / "model.keras")
+    loaded = load_network(tmp_path / "model.keras")
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("float32")
+    maps = base.predict_on_batch(backbones.preprocess("VGG16", images.copy()))
+    by_hand = head.predict_on_batch(maps.min(axis=(1, 2)))
+    np.testing.assert_allclose(loaded.predict_on_batch(images), by_hand, rtol=1e-5, atol=1e-6)
+
+    weights = keras.ops.convert_to_numpy(head.get_layer("classes").kernel)[:, [2, 0]].T[:, None, None] / (7 * 7)
+    expected = np.maximum((weights * maps).sum(axis=-1), 0)
+    np.testing.assert_allclose(grad_cam(loaded, images, np.array([2, 0])), expected, rtol=1e-4, atol=1e-6)
+    assert multiply_adds(loaded) == 7 * 7 * 3 * 3 * 3 * 4 + 4 * 3
+
+
+def _one_convolution() -> Any:
+    import keras
+
+    keras.utils.set_random_seed(1)
+    images = keras.Input((16, 16, 3))
+    return keras.Model(images, keras.layers.Conv2D(4, 3, strides=2)(images))
 
 
 def test_a_head_with_hidden_units_by_hand() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from graft.explain import Forecast
 from graft.forecasts import Checked, Rate, Work
 from graft.plan_tables import duration, footer, header, page
 from graft.planning import Segments, Workload, choose
+from graft.vector_plans import VectorPlan
 
 WORK = Workload(train=10, validation=5, test=5, views=2, epochs=4, unfrozen_epochs=3)
 GIGA = 10**9
@@ -41,6 +43,16 @@ def test_each_stage_and_option_is_a_line() -> None:
     assert "> cut, top 3,000 0 3,150 0 6,150 62 s 23.3 kB" in found
     assert "nothing 0 6,000 6,300 3,000 15,300 2.5 min 0 B" in found
     assert "2.5 times fewer multiply-adds than with nothing kept; 100 GMAC/s here" in page(forecast())
+
+
+def test_the_vectors_of_a_machine_are_kept_or_computed_when_it_is_fitted() -> None:
+    vectors = VectorPlan("cut", 20 * GIGA, elements=5, rows=30, itemsize=4, kept=True, map_elements=50)
+    plain = forecast()
+    found = lines(page(replace(plain, plan=replace(plain.plan, vectors=vectors))))
+    assert "keeps the SVM's vectors 30 600 B" in found
+    assert "svm fits, from its vectors 30 0" in found
+    computed = replace(plain.plan, vectors=replace(vectors, kept=False))
+    assert "svm fits, from cut 30 600 6.0 s" in lines(page(replace(plain, plan=computed)))
 
 
 def test_what_does_not_fit_is_marked() -> None:

@@ -31,6 +31,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             r"backbones\.vgg16\.features: frozen_until must be a layer of vgg16 or none, received 'block9'",
         ),
         (
+            {"backbones__vgg16__features__svm_layers": ["top", "block9"]},
+            r"backbones\.vgg16\.features: svm_layers must be top or layers of vgg16, received 'block9'; close to it: b",
+        ),
+        (
             {"backbones__vgg16__base__weights": "imagenet"},
             r"backbones\.vgg16\.base: ImageNet weights of VGG16 exist at width 1 only, received width 0\.1",
         ),

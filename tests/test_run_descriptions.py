@@ -62,6 +62,10 @@ def test_every_kind_says_what_it_is(models):
     assert "- **Network**: input 32 px, 357,482 parameters." in cnn
     assert svm.startswith("**vgg16-svm** is a support vector machine on the features of a frozen pretrained network.")
     assert "- **Features**: the top of the frozen base, pooled by `flatten`." in svm
+    header = models["vgg16-svm"].journal.header
+    header["params"]["features"] |= {"svm_layers": ["block3_pool", "top"], "svm_pooling": "max"}
+    told = "- **Features**: the top of the frozen base, pooled by `flatten`; `block3_pool`, pooled by `max`."
+    assert told in describe_run(models["vgg16-svm"])
     assert "Kernel and C were chosen by cross-validation on the training images; 1.5 s in all." in svm
     assert "epochs" not in svm
 

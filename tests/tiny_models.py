@@ -64,10 +64,9 @@ def save_machine(folder, source):
     source.mkdir(parents=True, exist_ok=True)
     save_base(source, keras.Model(images, keras.layers.Conv2D(4, 3, strides=8, activation="relu")(images)), {})
     card = json.loads((source / "card.json").read_text())
-    base = {"backbone": "vgg16", "application": "VGG16", "input_size": 32, "image_size": 8, "pooling": "avg"}
-    write_json(
-        folder / "base.json", {**base, "batch_size": 4, "storage": "float32", "weights_sha256": card["weights_sha256"]}
-    )
+    base = {"backbone": "vgg16", "application": "VGG16", "input_size": 32, "image_size": 8}
+    base |= {"svm_layers": [{"layer": "top", "pooling": "avg"}], "batch_size": 4, "storage": "float32"}
+    write_json(folder / "base.json", base | {"weights_sha256": card["weights_sha256"]})
     random, labels = np.random.default_rng(0), np.repeat(np.arange(3), 8)
     pixels = random.integers(0, 100, (24, 8, 8, 3))
     pixels[np.arange(24), :, :, labels] += 150

@@ -30,7 +30,8 @@ base: {application: VGG16, input_size: 32, width: 0.25, weights: source, depends
 pretrain:
   {epochs: 3, learning_rate: 2.0e-3, batch_size: 16, patience: 3, optimizer: adamw, weight_decay: 1.0e-4,
    schedule: cosine, label_smoothing: 0.0}
-features: {pooling: flatten, frozen_until: [block5_conv2, block5_conv1], batch_size: 64}
+features: {pooling: flatten, frozen_until: [block5_conv2, block5_conv1], svm_layers: [top],
+  svm_pooling: avg, batch_size: 64}
 finetune:
   {epochs: 3, learning_rate: 3.0e-3, unfrozen_epochs: 3, unfrozen_learning_rate: 1.0e-3, patience: 2,
    batch_size: 32, optimizer: adamw, weight_decay: 1.0e-4, schedule: constant, label_smoothing: 0.0, dropout: 0.3,

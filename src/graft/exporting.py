@@ -131,8 +131,7 @@ def _whole_network(name: str, classifier: Classifier) -> tuple[keras.Model, Appl
 
     import keras
 
-    from graft.extraction import frozen_pass, load_extractor
-    from graft.feature_sets import IMAGE, TOP
+    from graft.extraction import described_pass, load_extractor
     from graft.svm import load_svm
     from graft.svm_network import machine_network, undecided
     from graft.weights import load_base
@@ -140,8 +139,7 @@ def _whole_network(name: str, classifier: Classifier) -> tuple[keras.Model, Appl
     description = read_json(MODELS / name / "base.json")
     source = MODELS / "source" / description["backbone"]
     machine, extract = load_svm(MODELS / name / "svm.skops"), load_extractor(description, source)
-    settings = {key: description[key] for key in ("application", "input_size", "image_size", "pooling")}
-    features = frozen_pass(load_base(source), **settings, start=IMAGE, ends=[TOP])
+    features = described_pass(load_base(source), description)
     joined = keras.Model(features.input, machine_network(machine, description["storage"])(features.outputs[0]))
     network = calibrated_network(joined, classifier.image_size, classifier.temperature)
     return network, lambda images: undecided(machine, extract(images), UNDECIDED)

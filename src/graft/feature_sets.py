@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from graft.shards import Shards
 from graft.storage import ArtifactError, read_json, read_table
 
 IMAGE, TOP = "image", "top"  # where a base begins and, pooled, ends; between them stand names of layers
+SVM = "svm"  # the vectors of a support vector machine that stands on other layers than the top alone
 ROWS, PLAN = "index.parquet", "plan.json"
 
 
@@ -91,8 +92,8 @@ class FeatureSet:
         index: image_id, split, label and view of each row: first every image in manifest order (view 0), then the
             further views of the training images, view after view, each in manifest order.
         stored: rows by where in the base they stand: `top`, pooled, of shape (n, features); a layer's name, of shape
-            (n, height, width, channels); and `image`, the pixels, where they were asked for. What the plan of the
-            features stage left out is missing.
+            (n, height, width, channels); `image`, the pixels, where they were asked for; and `svm`, as with_vectors
+            adds it. What the plan of the features stage left out is missing.
         classes: class names in the order of the class numbers.
     """
 
@@ -139,6 +140,33 @@ def read_features(folder: Path, manifest: Manifest, pixels: Rows | None = None) 
         raise ArtifactError(f"{folder} has {len(index)} rows, the images have {len(pixels)} views; rerun features")
     stored |= {point: read_rows(folder, point, index) for point in _stored_points(folder / PLAN)}
     return FeatureSet(index, stored, manifest.classes)
+
+
+def with_vectors(
+    features: FeatureSet, folder: Path | None, manifest: Manifest, layers: Sequence[Mapping[str, str]]
+) -> FeatureSet:
+    """The same with the vectors of a support vector machine that a features stage kept in a folder of their own.
+
+    Args:
+        features: of the manifest's images.
+        folder: of the vectors, where the plan may have left them out; None: there is none.
+        manifest: of the images.
+        layers: that the machine stands on, each with its pooling.
+
+    Raises:
+        ArtifactError: as read_features; or the folder is of other layers or poolings.
+    """
+    if folder is None:
+        return features
+    kept = read_features(folder, manifest)
+    there = read_json(folder / PLAN).get("layers")
+    if there != list(layers):
+        raise ArtifactError(f"{folder / PLAN} must be of the layers {list(layers)}, received {there}; rerun features")
+    if len(kept.index) != len(features.index):
+        raise ArtifactError(
+            f"{folder} has {len(kept.index)} rows, the features have {len(features.index)}; rerun features"
+        )
+    return replace(features, stored={**features.stored, **kept.stored})
 
 
 def _check_index(path: Path, index: pd.DataFrame, manifest: Manifest) -> None:

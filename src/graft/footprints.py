@@ -38,6 +38,7 @@ class RowFootprint:
         machine: bytes of its support vector machine; 0 for a baseline.
         optimizer: of its longest checkpoint.
         memory: bytes at the peak of each of its stages, by verb.
+        vectors: bytes of what its support vector machine stands on where that is not the top alone, once; else 0.
     """
 
     weights: int
@@ -45,6 +46,7 @@ class RowFootprint:
     machine: int
     optimizer: str
     memory: dict[str, int]
+    vectors: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def backbone_footprint(params: Params, name: str, plan: Plan, base: keras.Model,
     from graft.finetuning_memory import finetuning_memory
     from graft.pretraining_memory import pretraining_memory, source_counts
     from graft.training_memory import applied
+    from graft.vector_plans import with_vectors
 
     row = params.backbones[name]
     phases = finetuning_memory(
@@ -90,7 +93,11 @@ def backbone_footprint(params: Params, name: str, plan: Plan, base: keras.Model,
         stored=plan.stored,
         itemsize=plan.itemsize,
     )
-    memory = {"features": applied(base).bytes(row.features.batch_size)}
+    vectors = with_vectors(plan, base, row).vectors
+    frozen = applied(base)
+    if vectors:
+        frozen += TrainingMemory(0, FLOAT_BYTES * vectors.map_elements)
+    memory = {"features": frozen.bytes(row.features.batch_size)}
     size = _batch_size(params, f"backbones.{name}.finetune", row.finetune, plan.workload.train, phases)
     largest = max([size, *(row.finetune.tails.batch_size if row.finetune.tails else [])])
     memory["finetune"] = max(phase.bytes(largest) for phase in phases)
@@ -99,12 +106,17 @@ def backbone_footprint(params: Params, name: str, plan: Plan, base: keras.Model,
         images = round(source_counts(params.pretrain)[0] * (1 - params.pretrain.validation))
         size = _batch_size(params, f"backbones.{name}.pretrain", row.pretrain, images, [source])
         memory["pretrain"] = source.bytes(size)
-    train, top = plan.workload.train * plan.workload.views, plan.segments.elements[-1]
-    memory["svm"] = svm_peak(train, top, row.svm)
+    train, length = plan.workload.train * plan.workload.views, plan.segments.elements[-1]
+    if vectors:
+        length = vectors.elements
+    memory["svm"] = svm_peak(train, length, row.svm)
+    if vectors and not vectors.kept:
+        memory["svm"] += memory["features"]
     if name in params.curve.backbones:
         memory["curve"] = max(memory["finetune"], memory["svm"])
-    machine = 8 * top * (train if train <= row.svm.max_rows else row.svm.components)
-    return RowFootprint(base.count_params(), plan.output_bytes, machine, row.finetune.optimizer, memory)
+    machine = 8 * length * (train if train <= row.svm.max_rows else row.svm.components)
+    kept = vectors.output_bytes if vectors else 0
+    return RowFootprint(base.count_params(), plan.output_bytes, machine, row.finetune.optimizer, memory, kept)
 
 
 def svm_peak(rows: int, features: int, settings: Svm) -> int:
@@ -127,12 +139,11 @@ def svm_bytes(rows: int, features: int, settings: Svm) -> int:
 
 def baseline_footprint(params: Params, name: str, counts: Counts, classes: int) -> RowFootprint:
     """Of a baseline's stage."""
-    from graft.baselines import build_cnn
-    from graft.training_memory import network_memory
+    from graft.baselines import baseline_memory, build_cnn
 
     row = params.baselines[name]
     model = build_cnn(row, params.data.image_size, classes)
-    estimate = network_memory(model, row.train.optimizer, counts.train * params.augment.views)
+    estimate = baseline_memory(row, params.data.image_size, classes, counts.train * params.augment.views)
     size = _batch_size(params, f"baselines.{name}.train", row.train, counts.train, [estimate])
     verbs = ["baseline", *(["curve_baseline"] if name in params.curve.baselines else [])]
     return RowFootprint(model.count_params(), 0, 0, row.train.optimizer, dict.fromkeys(verbs, estimate.bytes(size)))
@@ -195,6 +206,9 @@ def _outputs(params: Params, counts: Counts, rows: dict[str, RowFootprint], fold
             kept = params.features
             reduce = f"features.max_gb (now {kept.max_gb:g}), features.storage (now {kept.storage}), augment.views"
             yield Need(f"activations of {name}", row.features, reduce, folders.data / "features" / name)
+        if row.vectors:
+            reduce = f"backbones.{name}.features.svm_layers, svm_pooling, augment.views"
+            yield Need(f"activations of {name} for its SVM", row.vectors, reduce, folders.data / "vectors" / name)
         yield Need(f"weights of {name}", row.weights * FLOAT_BYTES, "a smaller network", folders.models / name)
         if name in params.backbones:
             source, machine = folders.models / "source" / name, folders.models / f"{name}-svm"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graft import backbones, extraction, inference, networks, runtime
-from graft.feature_sets import TOP
+from graft.feature_sets import SVM, TOP
 from graft.sections import Backbone
 from graft.store import FeatureStore, Space
+from graft.svm_layers import Tap, layers_json, starts, taps_of, vector_length
 from graft.weights import ARCHITECTURE, WEIGHTS, file_sha256, load_base
 
 if TYPE_CHECKING:
@@ -52,18 +53,30 @@ class FrozenBase:
         return cls(model, weights, architecture, row, image_size, storage)
 
     @property
+    def taps(self) -> list[Tap]:
+        """What the support vector machine stands on."""
+        return taps_of(self.row.features)
+
+    @property
     def depth(self) -> tuple[str, ...]:
-        """Every point at which the base may be cut, and the top, in the order in which a pass reaches them."""
-        return (*backbones.legal_cuts(self.model), TOP)
+        """Every point at which the base may be cut, and the top, in the order in which a pass reaches them.
+
+        Among them the vectors of the support vector machine, after all from which they can be computed.
+        """
+        cuts = backbones.legal_cuts(self.model)
+        before = starts(self.model, cuts, self.taps)[1:]
+        return (*before, SVM, *cuts[len(before) :], TOP)
 
     def frozen_pass(self, start: str, ends: Sequence[str]) -> keras.Model:
-        """As extraction.frozen_pass."""
+        """As extraction.row_pass."""
         return extraction.row_pass(self.model, self.row, self.image_size, start, ends)
 
     def row_shape(self, point: str) -> tuple[int, ...]:
         """Of the rows at a point."""
         if point == TOP:
             return tuple(networks.pool(self.model.output, self.row.features.pooling).shape[1:])
+        if point == SVM:
+            return (vector_length(self.model, self.taps),)
         return tuple(self.model.get_layer(point).output.shape[1:])
 
     def made_by(self) -> dict[str, Any]:
@@ -81,8 +94,12 @@ class FrozenBase:
 
     def space(self, store: FeatureStore, point: str) -> Space:
         """Where the store keeps the rows at a point."""
-        pooling = {"pooling": self.row.features.pooling} if point == TOP else {}
-        return store.space(self.made_by() | {"point": point} | pooling, self.row_shape(point), self.storage)
+        pooled: dict[str, dict[str, Any]] = {
+            TOP: {"pooling": self.row.features.pooling},
+            SVM: {"layers": layers_json(self.row.features)},
+        }
+        description = self.made_by() | {"point": point} | pooled.get(point, {})
+        return store.space(description, self.row_shape(point), self.storage)
 
 
 def _code() -> str:

@@ -21,16 +21,18 @@ def resized(images: Any, image_size: int, input_size: int) -> Any:
     return keras.layers.Resizing(input_size, input_size, antialias=input_size < image_size, name="resize")(images)
 
 
-def pool(maps: Any, pooling: str) -> Any:
-    """Maps (n, h, w, c) to vectors: (n, h*w*c) for flatten, (n, c) for avg and max."""
+def pool(maps: Any, pooling: str, name: str = "pool") -> Any:
+    """Maps (n, h, w, c) to vectors: (n, h*w*c) for flatten, (n, c) for avg, max and min."""
     import keras
 
+    if pooling == "min":  # of which Keras has an operation alone
+        return keras.ops.min(maps, axis=(1, 2))
     layer = {
         "flatten": keras.layers.Flatten,
         "avg": keras.layers.GlobalAveragePooling2D,
         "max": keras.layers.GlobalMaxPooling2D,
     }[pooling]
-    return layer(name="pool")(maps)
+    return layer(name=name)(maps)
 
 
 def image_input(image_size: int) -> Any:

@@ -15,6 +15,7 @@ from graft.planning import COPIES, Option, Plan, amount, tail_epoch
 
 if TYPE_CHECKING:
     from graft.explain import Forecast
+    from graft.vector_plans import VectorPlan
 
 WIDTH = 120
 SHOWN_OPTIONS = 8
@@ -83,6 +84,8 @@ def _stages(forecast: Forecast) -> list[list[str]]:
     ]
     for point, facts in plan.to_json()["points"].items():
         rows.append(["", f"keeps {point}", f"{load.rows:,}", "", "", amount(facts["bytes"], "B")])
+    if plan.vectors and plan.vectors.kept:
+        rows.append(["", "keeps the SVM's vectors", f"{load.rows:,}", "", "", amount(plan.vectors.output_bytes, "B")])
     rows.append(["phase 1", f"trains heads, from {read}", f"{load.epochs} x {both}", *_cost(chosen.phase_1, rate), ""])
     phases = f"{load.unfrozen_epochs:g}"
     for cut in (plan.segments.cuts or (IMAGE,)) if load.unfrozen_epochs else ():
@@ -91,7 +94,13 @@ def _stages(forecast: Forecast) -> list[list[str]]:
         start = plan.segments.nearest(plan.stored, cut)
         what += "" if start == cut else f", from {start}"
         rows.append(["phase 2", what, f"{phases} x {both}", *_cost(total, rate), ""])
-    return [*rows, ["svm", f"fits, from {read}", f"{load.rows:,}", *_cost(chosen.svm, rate), ""]]
+    at, passed = (read, chosen.svm) if plan.vectors is None else _svm(plan.vectors)
+    return [*rows, ["svm", f"fits, from {at}", f"{load.rows:,}", *_cost(passed, rate), ""]]
+
+
+def _svm(vectors: VectorPlan) -> tuple[str, int]:
+    """What a support vector machine that stands not on the top alone is fitted from, and its multiply-adds."""
+    return ("its vectors", 0) if vectors.kept else (vectors.start, vectors.rows * vectors.multiply_adds)
 
 
 def _options(plan: Plan, rate: Rate) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from graft import halving
 from graft.errors import GraftError
 from graft.feature_sets import IMAGE, TOP
 from graft.sections import MOST_CUTS, Backbone, FeatureStorage
+
+if TYPE_CHECKING:
+    from graft.vector_plans import VectorPlan
 
 # Of a kept row, always counted, so that a plan is the same on every machine: where DVC links, there is one fewer, and
 # features.store_gb may leave less in the store, which every row passes all the same.
@@ -128,6 +131,7 @@ class Plan:
         workload: the rows they are about.
         itemsize: bytes of a kept number.
         max_gb: the bound, in 10^9 bytes.
+        vectors: of a support vector machine that stands on other layers than the top alone, beside all this; else None.
     """
 
     chosen: Option
@@ -136,6 +140,7 @@ class Plan:
     workload: Workload
     itemsize: int
     max_gb: float
+    vectors: VectorPlan | None = None
 
     @property
     def stored(self) -> tuple[str, ...]:

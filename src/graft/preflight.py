@@ -110,7 +110,7 @@ def check_models(params: Params) -> None:
         ParamsError: one cannot be built, cut or loaded; the message starts with the key.
     """
     runtime.configure(params.seed)
-    from graft import backbones
+    from graft import backbones, svm_layers
     from graft.baselines import build_cnn
     from graft.weights import obtain_base
 
@@ -123,6 +123,7 @@ def check_models(params: Params) -> None:
         with _key(f"backbones.{name}.features"):
             for layer in row.features.cuts:
                 backbones.check_cut(base, layer)
+            svm_layers.check_layers(base, row.features.svm_layers)
     for name, baseline in params.baselines.items():
         with _key(f"baselines.{name}"):
             build_cnn(baseline, params.data.image_size, classes=2)

@@ -20,7 +20,10 @@ from graft.resources import Need, gigabytes
 from graft.storage import read_json, write_json
 
 DATA, MODELS, LOCK = Path("data"), Path("models"), Path("dvc.lock")
-CODE = ("footprints", "batch_sizes", "planning", "training_memory", "finetuning_memory", "pretraining_memory")
+CODE = (  # by which an estimate is remembered
+    *("footprints", "batch_sizes", "planning", "vector_plans", "svm_layers"),
+    *("training_memory", "finetuning_memory", "pretraining_memory", "baselines"),
+)
 
 
 def check_resources(params: Params) -> None:

@@ -189,7 +189,12 @@ def _of_backbone(params: Params, verb: str, row: str) -> dict[str, Any]:
     if verb == "features":
         return {f"{key}.features.batch_size": values.features.batch_size} | size | images
     if verb == "svm":
-        pooling = {f"{key}.features.pooling": values.features.pooling} if values.features.pooling == "flatten" else {}
+        pooling: dict[str, Any] = (
+            {f"{key}.features.pooling": values.features.pooling} if values.features.pooling == "flatten" else {}
+        )
+        if values.features.svm_layers != ["top"]:
+            named = {f"{key}.features.svm_layers": values.features.svm_layers}
+            pooling = {f"{key}.features.svm_pooling": values.features.svm_pooling} | named
         views = {"augment.views": params.augment.views}
         return pooling | views | size | {f"{key}.svm.max_rows": values.svm.max_rows}
     batch: dict[str, Any] = {f"{key}.finetune.batch_size": values.finetune.batch_size}

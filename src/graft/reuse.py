@@ -11,7 +11,7 @@ import numpy as np
 
 from graft.artifacts import read_manifest, read_views
 from graft.counting import Counts, made_as_asked
-from graft.feature_sets import IMAGE, ViewPixels, read_view_pixels
+from graft.feature_sets import IMAGE, SVM, ViewPixels, read_view_pixels
 from graft.params import Params
 from graft.planning import Plan, Segments
 from graft.storage import ArtifactError
@@ -56,17 +56,19 @@ class StoredViews:
     def missing(self, name: str, plan: Plan) -> dict[str, np.ndarray]:
         """Which of the distinct views the store lacks at each point that a backbone's plan keeps, of shape (views,).
 
-        All of them where the store cannot be asked: then equal views, which are computed once, are not known either.
+        The vectors of its support vector machine are such a point, the last. Where the store cannot be asked it lacks
+        all: then equal views, which are computed once, are not known either.
         """
+        kept = [*plan.stored, *([SVM] if plan.vectors and plan.vectors.kept else [])]
         if self._pixels is None or not self._made(name):
-            return {point: np.ones(plan.workload.rows, bool) for point in plan.stored}
+            return {point: np.ones(plan.workload.rows, bool) for point in kept}
         from graft.frozen_bases import FrozenBase
 
         if self._distinct is None:
             self._distinct = np.unique(view_keys(self._pixels, BATCH), axis=0)
         row, storage = self._params.backbones[name], self._params.features.storage
         base = FrozenBase.load(self._places.sources / name, row, self._pixels.row_shape[0], storage)
-        return {point: ~base.space(self.store, point).find(self._distinct, check=False) for point in plan.stored}
+        return {point: ~base.space(self.store, point).find(self._distinct, check=False) for point in kept}
 
     def _open(self, counts: Counts) -> tuple[ViewPixels | None, str | None]:
         """The pixels of the views, or why the store cannot be asked for them."""

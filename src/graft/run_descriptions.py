@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -99,7 +100,10 @@ def _making(model: TrainedModel, values: Mapping[str, str]) -> list[str]:
 def _cut(kind: str, values: Mapping[str, str]) -> str:
     pooled = f"pooled by `{values['features.pooling']}`"
     if kind == "svm":
-        return f"**Features**: the top of the frozen base, {pooled}."
+        layers = json.loads(values.get("features.svm_layers", '["top"]'))  # older runs had no choice
+        further = [f"`{layer}`, pooled by `{values['features.svm_pooling']}`" for layer in layers if layer != "top"]
+        named = [f"the top of the frozen base, {pooled}"] * ("top" in layers) + further
+        return f"**Features**: {'; '.join(named)}."
     cut = values["features.frozen_until"]
     frozen = "nothing is frozen in the end" if cut == "none" else f"frozen up to `{cut}`"
     return f"**Cut**: {frozen}; the top is {pooled}."

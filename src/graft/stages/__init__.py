@@ -23,6 +23,8 @@ UNTRACKED = {"data": {"path", "table", "max_invalid_fraction"}}
 def recorded_params(params: Params, name: str, section: str) -> dict[str, Any]:
     """What shaped a backbone's run: the sections of every model, and of its row the base, the features and one more."""
     row = params.backbones[name].model_dump(mode="json", include={"base", "features", section})
+    if section == "finetune":  # which does not follow from what the SVM stands on
+        row["features"] = {key: value for key, value in row["features"].items() if not key.startswith("svm_")}
     row["features"]["storage"] = params.features.storage
     return params.model_dump(mode="json", include={"seed", "data", "augment", "train"}, exclude=UNTRACKED) | row
 

@@ -14,8 +14,8 @@ import typer
 from graft import runtime
 from graft.artifacts import read_manifest
 from graft.curve_fits import Fit, Fitted, Subset, run_fits, start_session
-from graft.extraction import top_activations
-from graft.feature_sets import IMAGE, read_features, read_view_pixels
+from graft.extraction import svm_vectors
+from graft.feature_sets import IMAGE, read_features, read_view_pixels, with_vectors
 from graft.finetuning import fine_tune
 from graft.finetuning_memory import settled_finetuning
 from graft.inference import apply_model
@@ -23,6 +23,7 @@ from graft.params import Params, load_params, row
 from graft.sections import Backbone
 from graft.stages import PARAMS_FILE, ParamsFile, run_key_of, start
 from graft.svm import fit_svm
+from graft.svm_layers import layers_json
 from graft.unfinished import unfinished
 from graft.weights import load_base
 
@@ -39,6 +40,7 @@ def run(
     source: Path,
     out: Path,
     work: Path,
+    vectors: Path | None = None,
 ) -> None:
     """Fit head, fine-tuned base and SVM of one backbone at every size, and write their predictions."""
     from graft.resources import named_memory_errors
@@ -47,6 +49,7 @@ def run(
     runtime.configure(params.seed)
     manifest = read_manifest(prepared)
     feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
+    feature_set = with_vectors(feature_set, vectors, manifest, layers_json(params.backbones[name].features))
     params = settled_finetuning(params, name, source, feature_set)
     backbone = params.backbones[name]
     phases = ("frozen", "finetune") if backbone.finetune.unfrozen_epochs else ("frozen",)
@@ -104,7 +107,7 @@ def _fit_svm(params: Params, backbone: Backbone, source: Path, seed: int, subset
         return None
     started = time.perf_counter()
     train, held_out = (
-        top_activations(subset.features, rows, source, backbone, seed) for rows in (subset.train, subset.held_out)
+        svm_vectors(subset.features, rows, source, backbone, seed) for rows in (subset.train, subset.held_out)
     )
     settings = backbone.svm.model_copy(update={"folds": folds})
     machine = fit_svm(train, labels, groups, settings, seed, params.train.class_weights)
@@ -119,6 +122,7 @@ def main(
     features: Annotated[Path, typer.Option()],
     source: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()],
+    vectors: Annotated[Path | None, typer.Option()] = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the curve stage of one backbone."""
@@ -126,8 +130,9 @@ def main(
 
     loaded = load_params(params)
     check_before_training(loaded)
+    folders = {"prepared": prepared, "augmented": augmented, "features": features, "source": source, "out": out}
     with unfinished(run_key_of("curve", name), PACKAGES) as work:
-        run(loaded, name, prepared=prepared, augmented=augmented, features=features, source=source, out=out, work=work)
+        run(loaded, name, **folders, work=work, vectors=vectors)
 
 
 if __name__ == "__main__":

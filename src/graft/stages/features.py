@@ -23,6 +23,7 @@ from graft.stages import PARAMS_FILE, ParamsFile, feature_store, run_key_of, sta
 from graft.storage import new_folder, write_json
 from graft.store import FeatureStore
 from graft.unfinished import unfinished
+from graft.vector_plans import kept_json, vectors_json, with_vectors
 
 PACKAGES = ("tensorflow", "keras")  # that decide the last bits of activations
 
@@ -37,8 +38,11 @@ def run(
     out: Path,
     store: Path | None,
     work: Path | None = None,
+    vectors: Path | None = None,
 ) -> tuple[planning.Plan, Extraction]:
     """Write data/features/<name>: what the plan keeps, from the store where it is there already.
+
+    And data/vectors/<name> (None: nowhere): what the support vector machine stands on, unless that is the top alone.
 
     An interrupted run leaves its rows in the store, or where that may hold nothing, in the work folder.
     """
@@ -57,13 +61,16 @@ def run(
         test=len(manifest.positions("test")),
         views=int(index["view"].max()) + 1,
     )
+    plan = with_vectors(plan, base.model, backbone)
     print(f"features {name}: {planning.describe(plan)}", flush=True)
     with (
         named_memory_errors(params, "features", name),
         new_folder(out) as folder,
+        new_folder(vectors) if vectors else nullcontext() as further,
         _opened(store, params.features.store_gb, work) as opened,
     ):
-        done = write_features(folder, base, plan.to_json(), index, pixels, opened)
+        beside = (further, vectors_json(plan, backbone)) if further else None
+        done = write_features(folder, base, plan.to_json(), index, pixels, opened, beside)
     return plan, done
 
 
@@ -73,6 +80,7 @@ def write_timings(path: Path, done: Extraction) -> None:
         path,
         {
             "feature_seconds": done.feature_seconds,
+            **({"svm_feature_seconds": done.svm_seconds} if done.svm_seconds is not None else {}),
             "seconds": done.whole.seconds,
             "computed": done.computed,
             "reused": done.reused,
@@ -105,6 +113,7 @@ def main(
     source: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()],
     timings: Annotated[Path, typer.Option()],
+    vectors: Annotated[Path | None, typer.Option()] = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the features stage of one backbone."""
@@ -114,11 +123,12 @@ def main(
     check_resources(loaded)
     folders = {"prepared": prepared, "augmented": augmented, "source": source, "out": out}
     with nullcontext() if loaded.features.store_gb else unfinished(run_key_of("features", name), PACKAGES) as work:
-        plan, done = run(loaded, name, **folders, store=feature_store(), work=work)
+        plan, done = run(loaded, name, **folders, store=feature_store(), work=work, vectors=vectors)
         write_timings(timings, done)
-        spent = Work(done.computed, done.reused, done.whole.multiply_adds, plan.output_bytes, done.whole.seconds)
+        kept = plan.output_bytes + (plan.vectors.output_bytes if plan.vectors else 0)
+        spent = Work(done.computed, done.reused, done.whole.multiply_adds, kept, done.whole.seconds)
         rate = Rate(done.steady.multiply_adds, done.steady.seconds, done.steady.rows, "run")
-        checked = record_actual(name, row(loaded.backbones, name, "backbones"), plan.to_json(), spent, rate)
+        checked = record_actual(name, row(loaded.backbones, name, "backbones"), kept_json(plan), spent, rate)
         foretold = f" (foretold: {_told(checked.estimated)})" if checked.estimated else ""
         print(f"features {name}: {_told(spent)}{foretold}")
 

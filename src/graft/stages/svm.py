@@ -12,8 +12,8 @@ import numpy as np
 import typer
 
 from graft.artifacts import Manifest, read_manifest
-from graft.extraction import top_activations
-from graft.feature_sets import TOP, FeatureSet, read_features, read_view_pixels
+from graft.extraction import svm_vectors
+from graft.feature_sets import FeatureSet, read_features, read_view_pixels, with_vectors
 from graft.machines import describe_machine
 from graft.params import Params, load_params, row
 from graft.runs import RunIdentity, RunPaths, Training, held_out_rows, train_and_write
@@ -21,6 +21,7 @@ from graft.sections import Backbone
 from graft.stages import PARAMS_FILE, ParamsFile, recorded_params, run_key_of, stage_name, start
 from graft.storage import read_json, write_json
 from graft.svm import Machine, count_parameters, fit_svm, save_svm
+from graft.svm_layers import layers_json, point_of
 
 if TYPE_CHECKING:
     from graft.checkpoints import Checkpoints
@@ -39,13 +40,15 @@ def run(
     source: Path,
     paths: RunPaths,
     key: str,
+    vectors: Path | None = None,
 ) -> None:
     """Fit one backbone's SVM and write the machine, its predictions and its journal."""
-    backbone = row(params.backbones, name, "backbones")
     from graft.resource_checks import check_svm
 
+    backbone = row(params.backbones, name, "backbones")
     manifest = read_manifest(prepared)
     feature_set = read_features(features, manifest, read_view_pixels(prepared, augmented, manifest))
+    feature_set = with_vectors(feature_set, vectors, manifest, layers_json(backbone.features))
     card = read_json(source / "card.json")
     base = _base(params, name, feature_set, card["weights_sha256"])
     started = time.perf_counter()
@@ -82,7 +85,7 @@ def _identity(params: Params, name: str, key: str) -> RunIdentity:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Top activations: of all views of the training images with their labels and groups, and of the held-out images."""
+    """What a machine stands on: all views of the training images with labels and groups, and the held-out images."""
 
     train: tuple[np.ndarray, np.ndarray, np.ndarray]
     held_out: np.ndarray
@@ -94,20 +97,21 @@ def _rows(manifest: Manifest, features: FeatureSet, source: Path, backbone: Back
     group_of = manifest.rows.set_index("image_id")["group"]
     groups = group_of.loc[features.index["image_id"].iloc[train]].to_numpy()
     held_out = held_out_rows(manifest)  # a feature folder begins with the images in manifest order
-    top = [top_activations(features, rows, source, backbone, seed) for rows in (train, held_out)]
-    return _Rows((top[0], features.labels[train], groups), top[1])
+    vectors = [svm_vectors(features, rows, source, backbone, seed) for rows in (train, held_out)]
+    return _Rows((vectors[0], features.labels[train], groups), vectors[1])
 
 
 def _base(params: Params, name: str, features: FeatureSet, weights_sha256: str) -> dict[str, Any]:
     """What makes the machine's features of images, rounded as those were that it was fitted on."""
     backbone = params.backbones[name]
-    storage = np.dtype(features.stored[TOP].dtype).name if TOP in features.stored else "float32"
+    point = point_of(backbone.features)
+    storage = np.dtype(features.stored[point].dtype).name if point in features.stored else "float32"
     return {
         "backbone": name,
         "application": backbone.base.application,
         "input_size": backbone.base.input_size,
         "image_size": params.data.image_size,
-        "pooling": backbone.features.pooling,
+        "svm_layers": layers_json(backbone.features),
         "batch_size": backbone.features.batch_size,
         "storage": storage,
         "weights_sha256": weights_sha256,
@@ -128,6 +132,7 @@ def main(
     model: Annotated[Path, typer.Option()],
     run_folder: Annotated[Path, typer.Option("--run")],
     metrics: Annotated[Path, typer.Option()],
+    vectors: Annotated[Path | None, typer.Option()] = None,
     params: ParamsFile = PARAMS_FILE,
 ) -> None:
     """Run as the svm stage of one backbone."""
@@ -142,6 +147,7 @@ def main(
         source=source,
         paths=paths,
         key=key,
+        vectors=vectors,
     )
 
 
