@@ -12,11 +12,12 @@ from fake_runs import DIGITS, fake_history
 from PIL import Image
 
 from graft.artifacts import Predictions
+from graft.learned_filters import FirstLayer, LearnedFilter
 from graft.looks import Look, Tile
 from graft.params import Params
 from graft.provenance import Provenance
 from graft.rank_correlation import RankCorrelation
-from graft.reporting.comparison import Comparison, Run
+from graft.reporting.comparison import Comparison, Picture, Run
 
 METRICS = (
     *("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier"),
@@ -80,6 +81,7 @@ def fake_comparison(
         doubts=[] if bare else [_tile(k, "3", "3", f"{31 + 2 * k} %") for k in range(12)],
         suspect_tiles=[] if bare else [_tile(k, "7", "1", "7, or 1?") for k in range(14)],
         provenance=_provenance(params, bare),
+        picture=None if bare else Picture(_pixels(4), "validation image folder/0004.png of class 7"),
     )
 
 
@@ -138,17 +140,29 @@ def _run(
         costs=costs,
         abstain_below=None if place == 3 else 0.55 + 0.03 * (place % 6),
         looks=() if bare or kind == "svm" else _looks(place),
+        first_layer=None if bare or kind == "svm" else _first_layer(place),
     )
 
 
-def _square(number: int, side: int = 32) -> bytes:
+def _pixels(number: int, side: int = 32) -> np.ndarray:
     """A small picture: a blurred blot whose place and colour depend on the number."""
     y, x = np.mgrid[:side, :side] / side
     blot = np.exp(-((x - 0.3 - 0.05 * (number % 9)) ** 2 + (y - 0.5) ** 2) * 25)
-    pixels = np.stack([blot * 255, blot * (40 * number % 255), 60 + 150 * (1 - blot)], axis=-1)
+    return np.stack([blot * 255, blot * (40 * number % 255), 60 + 150 * (1 - blot)], axis=-1).astype(np.uint8)
+
+
+def _square(number: int, side: int = 32) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(content, "PNG")
+    Image.fromarray(_pixels(number, side)).save(content, "PNG")
     return content.getvalue()
+
+
+def _first_layer(place: int) -> FirstLayer:
+    """Filters in colours, or in grey, of several sizes."""
+    side, channels = 3 + 2 * (place % 3), 3 if place % 2 else 1
+    weights = np.random.default_rng(place).normal(size=(6, side, side, channels))
+    filters = [LearnedFilter(number, one, _square(number, 16)) for number, one in enumerate(weights)]
+    return FirstLayer("conv1", 8, (16, 16), channels == 1, filters)
 
 
 def _tile(number: int, true: str, predicted: str, caption: str) -> Tile:

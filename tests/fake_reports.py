@@ -76,6 +76,7 @@ def _write_inspected(folder: Path, kind: str, number: int) -> None:
     write_json(folder / "timings.json", speed | {"throughput": 900 / latency, "repeats": 5, "batch": 64})
     if kind != "svm":
         write_json(folder / "looks.json", [])
+        write_json(folder / "first_layer.json", None)
 
 
 def _write_base(folder: Path, manifest: Manifest, number: int) -> None:

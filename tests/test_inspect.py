@@ -14,6 +14,7 @@ from graft.artifacts import Manifest, write_manifest
 from graft.calibration import Calibration, write_calibration
 from graft.extraction import load_extractor
 from graft.inside import read_sample
+from graft.learned_filters import read_first_layer
 from graft.looks import read_looks
 from graft.network_runs import save_keras_model
 from graft.params import Params
@@ -56,6 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         describe(folder)
     with new_folder(root / "models/mobilenet-svm") as folder:
         card = {
+            "svm_layers": [{"layer": "top", "pooling": "avg"}],
             "weights_sha256": read_json(source / "card.json")["weights_sha256"],
             "batch_size": 8,
             "storage": "float32",
@@ -97,6 +99,9 @@ def test_both_models_of_a_backbone_are_timed_and_the_network_is_shown(project: P
     looks = read_looks(network)
     assert [look.name for look in looks] == ["filters", "feature_maps", "occlusion"]
     assert len(looks[-1].tiles) == 4
+    layer = read_first_layer(network)
+    assert layer is not None
+    assert (layer.layer, layer.count, len(layer.filters)) == ("conv1", 8, 8)
     again = files(project / "inside")
     inspect.run(params(), "mobilenet", **where, out=project / "inside")
     changed = {name for name, content in files(project / "inside").items() if content != again[name]}
@@ -107,6 +112,9 @@ def test_a_network_without_a_base_is_shown_with_grad_cam(project: Path) -> None:
     where = {"prepared": project / "prepared", "models": project / "models"}
     inspect_baseline.run(params(), "cnn", **where, out=project / "inside-cnn")
     assert [look.name for look in read_looks(project / "inside-cnn/cnn")] == ["filters", "feature_maps", "grad_cam"]
+    layer = read_first_layer(project / "inside-cnn/cnn")
+    assert layer is not None
+    assert layer.size == (32, 32)
 
 
 def test_validation_images_alone_are_shown(project: Path) -> None:

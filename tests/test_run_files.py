@@ -10,6 +10,7 @@ from fake_reports import write_reports
 from fake_runs import DIGITS, fake_params, fake_predictions, write_run
 
 from graft.artifacts import Predictions, write_predictions
+from graft.learned_filters import FirstLayer, write_first_layer
 from graft.looks import Look, Tile, write_looks
 from graft.reporting.comparison import Run
 from graft.reporting.run_files import read_csv, read_runs
@@ -63,6 +64,7 @@ class TestRuns:
     def test_what_the_stages_left_is_found(self, reports: Path) -> None:
         look = Look("filters", "Filters", "Of the first layer.", [Tile(b"png", "1")])
         write_looks(reports / "rows/vgg16/inspect/vgg16", [look])
+        write_first_layer(reports / "rows/vgg16/inspect/vgg16", FirstLayer("conv", 7, (8, 8), True, []))
         runs = read(reports)
         network, machine = runs["vgg16"], runs["vgg16-svm"]
         assert (network.parameters, network.abstain_below) == (240_000, 0.6)
@@ -72,7 +74,9 @@ class TestRuns:
         assert network.costs["latency_ms"] == 3.0
         assert network.costs["throughput"] == 300
         assert list(network.looks) == [look]
-        assert (machine.history, list(machine.looks)) == (None, [])
+        assert network.first_layer is not None
+        assert (network.first_layer.layer, network.first_layer.count) == ("conv", 7)
+        assert (machine.history, list(machine.looks), machine.first_layer) == (None, [], None)
 
     def test_histories_are_numbers_by_phase(self, reports: Path) -> None:
         history = read(reports)["vgg16"].history
@@ -145,6 +149,7 @@ class TestRefused:
             ("rows/cnn/inspect/cnn/costs.json", '{"multiply_adds": 1}', "costs.json must give model_bytes as a number"),
             ("rows/cnn/inspect/cnn/timings.json", "{}", "timings.json must give latency_ms as a number"),
             ("rows/cnn/inspect/cnn/looks.json", '[{"name": "x"}]', "looks.json must hold looks"),
+            ("rows/cnn/inspect/cnn/first_layer.json", "[]", "first_layer.json must hold filters"),
             ("history/cnn.csv", "epoch,loss\n1,2\n", r"cnn.csv must have the columns \['epoch', 'phase'"),
             ("history/cnn.csv", "epoch,phase,loss,accuracy,val_loss,val_accuracy\n", "list at least one epoch"),
             ("history/cnn.csv", "", "cnn.csv is not a readable CSV file"),
@@ -164,6 +169,7 @@ class TestRefused:
             "rows/vgg16/inspect/vgg16/costs.json",
             "rows/vgg16/inspect/vgg16-svm/timings.json",
             "rows/vgg16/inspect/vgg16/looks.json",
+            "rows/vgg16/inspect/vgg16/first_layer.json",
         ],
     )
     def test_a_missing_file_is_named(self, reports: Path, file: str) -> None:

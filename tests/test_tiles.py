@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from graft.tiles import beside, fitted, heat, overlay, to_png
+from graft.tiles import beside, fitted, heat, overlay, signed_png, stretched, to_png
 
 
 def test_heat_gets_lighter_with_the_value() -> None:
@@ -26,6 +26,23 @@ def test_where_nothing_speaks_the_image_is_dimmed_and_elsewhere_it_glows() -> No
     for channel in range(3):
         np.testing.assert_array_equal(covered[rest, channel], grey[rest])
     assert covered[1, 2, 0] > covered[1, 2, 2] + 100
+
+
+def test_signs_are_colours_and_zero_is_the_page() -> None:
+    values = np.array([[-1.0, -0.5, 0.0], [0.5, 1.0, 7.0]])
+    pixels = np.asarray(Image.open(io.BytesIO(signed_png(values))).convert("RGBA")).astype(int)
+    assert np.abs(pixels[..., 3].ravel() - [255, 128, 0, 128, 255, 255]).max() <= 3
+    orange, blue = pixels[0, 0], pixels[1, 1]
+    assert orange[0] > orange[2]
+    assert blue[0] < blue[2]
+    np.testing.assert_array_equal(pixels[0, 1, :3], orange[:3])
+    np.testing.assert_array_equal(pixels[1, 0, :3], blue[:3])
+    assert signed_png(values) == signed_png(values.copy())
+
+
+def test_values_are_stretched_from_their_lowest_to_their_highest() -> None:
+    assert stretched(np.array([[[-1.0], [0.0], [3.0]]])).tolist() == [[[0] * 3, [64] * 3, [255] * 3]]
+    assert (stretched(np.full((2, 2, 3), 9.0)) == 128).all()
 
 
 def test_small_pictures_keep_their_squares_and_large_ones_their_shape() -> None:

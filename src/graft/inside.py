@@ -12,12 +12,15 @@ from graft.artifacts import read_images, read_manifest
 from graft.comparison_sections import Inspect
 from graft.costs import CostError, machine_multiply_adds, multiply_adds
 from graft.latency import measure_speed
+from graft.learned_filters import write_first_layer
 from graft.looks import write_looks
+from graft.network_filters import first_layer
 from graft.network_looks import Sample, network_looks
 from graft.serving import load_classifier
-from graft.storage import write_json
+from graft.storage import read_json, write_json
 from graft.weights import ARCHITECTURE, WEIGHTS, load_base
 
+LEARNED = 12  # filters of the first layer that are shown beside their maps
 EXAMINED = 512  # validation images among which those to be shown are chosen
 
 
@@ -35,7 +38,7 @@ def read_sample(prepared: Path) -> Sample:
 
 
 def write_inside(out: Path, model: Path, source: Path | None, sample: Sample, settings: Inspect) -> None:
-    """Write costs.json, timings.json and, of a network, looks.json with its pictures into a new folder.
+    """Write costs.json, timings.json and, of a network, looks.json and first_layer.json with their pictures, anew.
 
     Args:
         out: the folder.
@@ -53,6 +56,7 @@ def write_inside(out: Path, model: Path, source: Path | None, sample: Sample, se
     if network is not None:
         counted = _counted(lambda: multiply_adds(network), model.name)
         write_looks(out, network_looks(network, classifier.probabilities, sample, settings))
+        write_first_layer(out, first_layer(network, sample.images[0], LEARNED))
     elif source is not None:  # without which an SVM is not loaded
         files += [source / ARCHITECTURE, source / WEIGHTS]
         counted = _counted(lambda: _machine_costs(model, source), model.name)
@@ -62,9 +66,11 @@ def write_inside(out: Path, model: Path, source: Path | None, sample: Sample, se
 
 
 def _machine_costs(model: Path, source: Path) -> int:
+    from graft.extraction import described_pass
     from graft.svm import load_svm
 
-    return multiply_adds(load_base(source)) + machine_multiply_adds(load_svm(model / "svm.skops"))
+    frozen = described_pass(load_base(source), read_json(model / "base.json"))
+    return multiply_adds(frozen) + machine_multiply_adds(load_svm(model / "svm.skops"))
 
 
 def _counted(count: Callable[[], int], name: str) -> int | None:

@@ -83,7 +83,7 @@ def filters_look(network: keras.Model) -> Look | None:
     if filters is None:
         return None
     pictures = [
-        Tile(tiles.to_png(tiles.fitted(_stretched(kernel), FILTER_SIDE)), "", f"{filters.layer}, filter {number}")
+        Tile(tiles.to_png(tiles.fitted(tiles.stretched(kernel), FILTER_SIDE)), "", f"{filters.layer}, filter {number}")
         for number, kernel in enumerate(filters.kernels[:FILTERS])
     ]
     count, height, width, channels = filters.kernels.shape
@@ -94,13 +94,6 @@ def filters_look(network: keras.Model) -> Look | None:
         "dark is each filter's lowest weight, bright its highest."
     )
     return Look("filters", "First-layer filters", text, pictures)
-
-
-def _stretched(kernel: np.ndarray) -> np.ndarray:
-    """A kernel (h, w, 1 or 3) from its lowest to its highest value as RGB 0..255 (h, w, 3)."""
-    low, high = kernel.min(), kernel.max()
-    values = (kernel - low) / (high - low) if high > low else np.full_like(kernel, 0.5)
-    return np.broadcast_to(np.round(255 * values).astype(np.uint8), (*kernel.shape[:2], 3))
 
 
 def feature_maps_look(network: keras.Model, sample: Sample, row: int) -> Look | None:

@@ -9,12 +9,21 @@ import numpy as np
 from PIL import Image
 
 COLOURS = 256  # of a palette, which makes a file a third as large
+LEVELS = 63  # of each sign
+POSITIVE, NEGATIVE = (63, 143, 210), (224, 123, 57)  # of middle lightness: they are told apart on white and on black
 DIMMED, OPACITY = 0.6, 0.8  # how bright an image stays under a map, and how much of it the strongest place hides
 
 
 def heat(values: np.ndarray) -> np.ndarray:
     """Values from 0 to 1 of any shape as RGB 0..255 (..., 3), in perceptually equal steps from dark to light."""
     return np.asarray(matplotlib.colormaps["viridis"](values, bytes=True)[..., :3])
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Values (h, w, 1 or 3) from their lowest to their highest as RGB 0..255 (h, w, 3)."""
+    low, high = values.min(), values.max()
+    shares = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)
+    return np.broadcast_to(np.round(255 * shares).astype(np.uint8), (*values.shape[:2], 3))
 
 
 def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -35,6 +44,20 @@ def fitted(pixels: np.ndarray, side: int) -> np.ndarray:
     size = max(1, round(width * factor)), max(1, round(height * factor))
     method = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, method))
+
+
+def signed_png(values: np.ndarray) -> bytes:
+    """Values (h, w) from -1 to 1 as PNG: positive ones in blue, negative ones in orange, the more opaque the larger.
+
+    Zero is transparent, so that the scale has its middle at the colour of the page, light or dark.
+    """
+    steps = np.linspace(-1, 1, 2 * LEVELS + 1)
+    colours = np.where(steps[:, None] < 0, NEGATIVE, POSITIVE).astype(np.uint8)
+    image = Image.fromarray(np.round(LEVELS * (np.clip(values, -1, 1) + 1)).astype(np.uint8))
+    image.putpalette(colours.tobytes())
+    content = io.BytesIO()
+    image.save(content, "PNG", transparency=np.round(255 * np.abs(steps)).astype(np.uint8).tobytes(), optimize=True)
+    return content.getvalue()
 
 
 def beside(left: np.ndarray, right: np.ndarray, gap: int = 4) -> np.ndarray:

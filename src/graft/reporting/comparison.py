@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from graft.artifacts import Predictions
+from graft.learned_filters import FirstLayer
 from graft.looks import Look, Tile
 from graft.provenance import Provenance
 from graft.rank_correlation import RankCorrelation
@@ -30,6 +32,7 @@ class Run:
             (images a second); missing ones are None.
         abstain_below: confidence under which a prediction abstains; None: it always does.
         looks: of the look inside; empty for SVMs.
+        first_layer: of a network with a convolution, what its filters make of Comparison.picture; else None.
     """
 
     model: str
@@ -43,11 +46,25 @@ class Run:
     costs: Mapping[str, float | None] = field(default_factory=dict)
     abstain_below: float | None = None
     looks: Sequence[Look] = ()
+    first_layer: FirstLayer | None = None
 
     @property
     def train_seconds(self) -> float:
         """Of all phases together."""
         return self.timings["train_seconds"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The image to which every filter is applied.
+
+    Attributes:
+        pixels: RGB 0..255 (h, w, 3).
+        words: what it is, such as "validation image 4.png of class bee".
+    """
+
+    pixels: np.ndarray
+    words: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,7 @@ class Comparison:
         doubts: images that it got right, least confident first.
         suspect_tiles: pictures of the first suspects, in their order.
         provenance: what it was made from.
+        picture: to which filters are applied; None where none is shown.
     """
 
     frame: pd.DataFrame
@@ -88,6 +106,7 @@ class Comparison:
     doubts: Sequence[Tile]
     suspect_tiles: Sequence[Tile]
     provenance: Provenance
+    picture: Picture | None = None
 
     @property
     def champion(self) -> Run:

@@ -19,6 +19,7 @@ from graft.provenance import read_provenance
 from graft.rank_correlation import rank_correlations
 from graft.reporting import galleries
 from graft.reporting.comparison import Comparison, Run
+from graft.reporting.filters import first_picture
 from graft.reporting.leaderboard import Groups, build_leaderboard, final_split
 from graft.reporting.run_files import read_number, read_optional_number, read_runs
 from graft.slices import evaluate_slices, slice_table
@@ -85,6 +86,7 @@ def gather(params: Params, inputs: Inputs) -> Comparison:
         doubts=doubts,
         suspect_tiles=galleries.suspect_tiles(suspects, manifest, images),
         provenance=read_provenance(params, Path.cwd(), Path("dvc.lock")),
+        picture=first_picture(manifest, images, "validation"),
     )
 
 

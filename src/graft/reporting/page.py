@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def render_page(params: Params, comparison: Comparison, drawings: Mapping[str, s
         "training": bool(context["curved"]),
         "bases": bool(context["transfer"]),
         "costs": "pareto.svg" in drawings,
-        "inside": any(context[name] for name in ("mistakes", "doubts", "maps", "looks")),
+        "inside": any(context[name] for name in ("mistakes", "doubts", "maps", "kernels", "looks")),
         "slices": bool(context["slices"] or context["suspects"]),
     }
     context["contents"] = [(name, title) for name, title in CONTENTS.items() if present.get(name, True)]
@@ -124,7 +123,7 @@ def _environment() -> Environment:
         "three": lambda value: f"{value:.3f}".replace("-", text.MINUS),
     }
     unbroken = {name: _unbroken(function) for name, function in written.items()}
-    environment.filters |= unbroken | {"png": _address, "abridged": abridged, "capitalize_first": capitalised}
+    environment.filters |= unbroken | {"abridged": abridged, "capitalize_first": capitalised}
     environment.globals |= unbroken
     return environment
 
@@ -132,10 +131,6 @@ def _environment() -> Environment:
 def _unbroken(written: Callable[..., str]) -> Callable[..., str]:
     """The same text with spaces at which no line breaks."""
     return lambda *values: written(*values).replace(" ", "\u00a0")
-
-
-def _address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _inlined(svg: str, name: str) -> Markup:

@@ -17,6 +17,7 @@ from graft.reporting import answer, leaderboard
 from graft.reporting.columns import SIGNS, Group, cells, column_groups
 from graft.reporting.comparison import Comparison
 from graft.reporting.feature_maps import class_styles, hardest_classes
+from graft.reporting.filters import kernel_panels, learned_panels
 from graft.reporting.slice_rows import SLICE_COLUMNS, slice_rows
 
 KINDS = {
@@ -49,6 +50,7 @@ def page_context(params: Params, comparison: Comparison, drawings: Mapping[str, 
         _answer(params, comparison, rows, split, prefix)
         | _tables(params, comparison, rows, prefix)
         | _models(comparison, rows, drawings, split)
+        | _filters(comparison)
         | _labels(params, comparison)
         | _bases(comparison, rows)
         | _again(params, comparison)
@@ -159,6 +161,18 @@ def _models(
         "frontier": [row["model"] for row in frontier],
         "frontier_rows": frontier,
         "machine": comparison.provenance.machine.get("processor", "this machine"),
+    }
+
+
+def _filters(comparison: Comparison) -> dict[str, Any]:
+    picture = comparison.picture
+    layers = {model: run.first_layer for model, run in comparison.runs.items() if run.first_layer is not None}
+    return {
+        "picture": picture,
+        "kernels": kernel_panels(picture.pixels) if picture is not None else [],
+        "first_layers": layers,
+        "learned": {model: learned_panels(layer) for model, layer in layers.items()},
+        "learner": next(iter(layers), None),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from graft.artifacts import Manifest, Predictions, read_predictions
+from graft.learned_filters import read_first_layer
 from graft.looks import read_looks
 from graft.params import Params
 from graft.reporting.comparison import Run
@@ -64,6 +65,7 @@ def _read_run(model: str, kind: str, folder: Path, history: Path, inside: Path, 
         costs=costs | speed,
         abstain_below=read_optional_number(summary, "abstain_below"),
         looks=read_looks(inside) if kind != "svm" else (),
+        first_layer=read_first_layer(inside) if kind != "svm" else None,
     )
 
 
