@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from graft.commands import exports, models, pipeline, registry, resources, runs, servers, verification
+from graft.commands import (
+    ablation,
+    exports,
+    galleries,
+    models,
+    pipeline,
+    registry,
+    resources,
+    runs,
+    servers,
+    verification,
+)
 from graft.errors import GraftError
 from graft.redaction import secrets_hidden
 
@@ -17,8 +28,8 @@ def graft() -> None:
 
 
 for _command in (
-    *(pipeline.check, pipeline.plan, pipeline.init, pipeline.cv, pipeline.curve, pipeline.report),
-    *(models.predict, models.serve, exports.export, registry.promote),
+    *(pipeline.check, pipeline.plan, pipeline.init, pipeline.cv, pipeline.curve, ablation.ablation, pipeline.report),
+    *(models.predict, models.serve, galleries.gallery, exports.export, registry.promote),
     *(runs.track, runs.sync, runs.ui, servers.server, verification.verify, resources.gc),
 ):
     app.command()(_command)

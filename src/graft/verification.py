@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from graft.errors import GraftError
 from graft.lockfile import LAST_RESULT, stale_stages
 from graft.params import load_params
 from graft.provenance import read_provenance
+from graft.second_workspace import reproduce
 from graft.storage import read_json
 from graft.workspace_differences import differences, pipeline_outputs, result_files
 
@@ -180,22 +180,13 @@ def _tracked(root: Path) -> list[str]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise GraftError(f"verify: {root} must be a checkout of Git: {result.stderr.strip()}")
+        raise GraftError(f"{root} must be a checkout of Git: {result.stderr.strip()}")
     return [name for name in result.stdout.split("\0") if name]
 
 
 def _run(workspace: Path, targets: Sequence[str]) -> None:
     """`dvc repro` that keeps nothing in a cache, with this process's Python and nothing else of it."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "PYTHONPATH"))}
-    own |= {
-        "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(workspace / ".dvc" / "tmp" / "site"),
-        "GIT_CEILING_DIRECTORIES": str(workspace.parent),  # else Git would say that all of it is ignored
-        "MLFLOW_TRACKING_URI": f"sqlite:///{workspace / 'mlflow.db'}",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-    }
-    command = [sys.executable, "-m", "dvc", "repro", "--no-run-cache", "--no-commit", *targets]
-    ended = subprocess.run(command, cwd=workspace, env=own, check=False).returncode
+    ended = reproduce(workspace, ["--no-run-cache", "--no-commit", *targets])
     if ended:
         raise GraftError(f"verify: the second run ended with {ended}, see above; its workspace is kept: {workspace}")
 
