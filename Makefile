@@ -10,6 +10,7 @@ WEIGHTS ?= imagenet
 FORCE ?=
 BENCH ?=
 IMAGES ?=
+IMAGE ?=
 OUT ?=
 FORMAT ?=
 MODEL ?=
@@ -20,7 +21,7 @@ PORT ?=
 BASE ?= main
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan curve cv report predict serve export promote sync ui server verify chaos gc test check bench init clean lock
+.PHONY: help setup repro plan curve cv ablation report predict serve gallery export promote sync ui server verify chaos gc test check bench init clean lock
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,10 @@ cv: setup ## Cross-validate: run the pipeline once per fold (data.split: kfold) 
 	$(BIN)/graft check
 	$(BIN)/graft cv
 
+ablation: setup ## Set Flatten against global pooling for every base, everything else equal, in a second workspace
+	$(BIN)/graft check
+	$(BIN)/graft ablation
+
 report: setup ## Print what changed against another revision, as Markdown for a pull request: make report [BASE=main]
 	@$(BIN)/graft report --base "$(BASE)"
 
@@ -60,6 +65,9 @@ predict: setup ## Classify images with the champion: make predict IMAGES="photos
 
 serve: setup ## Answer HTTP requests with the registered champion, on this machine alone: make serve [PORT=5001]
 	@$(BIN)/graft serve $(if $(PORT),--port "$(PORT)")
+
+gallery: setup ## Show what filters do to an image: make gallery [IMAGE=path] [MODEL=the champion]
+	@$(BIN)/graft gallery $(if $(MODEL),--model "$(MODEL)") $(if $(IMAGE),"$(IMAGE)")
 
 export: setup ## Write a model for another runtime: make export FORMAT=savedmodel|onnx|tflite [MODEL=the champion]
 	@test -n "$(FORMAT)" || { echo "make export FORMAT=savedmodel, onnx or tflite"; exit 2; }
@@ -108,7 +116,7 @@ init: setup ## Write params.yaml for your images: make init DATA=path [WEIGHTS=i
 clean: ## Delete what the pipeline made (not DVC's cache, not MLflow's runs)
 	rm -rf data/prepared data/augmented data/features models .work
 	rm -rf reports/runs reports/history reports/rows reports/data reports/figures reports/tables
-	rm -rf reports/index.html reports/model_card.* reports/leaderboard.csv reports/leaderboard.md reports/cv.*
+	rm -rf reports/index.html reports/model_card.* reports/leaderboard.csv reports/leaderboard.md reports/cv.* reports/ablation.* reports/gallery.html
 
 lock: setup ## Pin requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

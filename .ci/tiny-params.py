@@ -18,10 +18,12 @@ row = values["backbones"]["mobilenet"]  # with a grid of heads and one of second
 row["features"]["frozen_until"] = ["conv_pw_12_relu", "conv_pw_11_relu"]
 row["finetune"]["heads"] = {"learning_rate": [3.0e-3, 1.0e-2], "dropout": [0.3], "hidden_units": [0]}
 row["finetune"]["tails"] = {"unfrozen_learning_rate": [1.0e-6], "batch_size": [16, 32], "halving": 2}
-values["baselines"]["cnn"]["train"]["epochs"] = 3
+values["baselines"] = {name: values["baselines"][name] for name in ("cnn", "numpy_cnn")}
+for row in values["baselines"].values():
+    row["train"]["epochs"] = 3
 values["train"]["repeats"] = 2
 values["transferability"]["folds"] = 2
 values["inspect"] |= {"images": 2, "occlusion_stride": 8, "repeats": 5}
-values["curve"] |= {"backbones": ["mobilenet"], "baselines": ["cnn"], "per_class": [2, "all"], "seeds": 1}
+values["curve"] |= {"backbones": ["mobilenet"], "baselines": ["numpy_cnn"], "per_class": [2, "all"], "seeds": 1}
 values["compare"]["resamples"] = 200
 yaml.safe_dump(values, sys.stdout, sort_keys=False)

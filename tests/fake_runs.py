@@ -20,7 +20,7 @@ def fake_params(backbones: int = 4, *, baseline: bool = True, test: float | str 
     """The default parameters with the first so many backbones."""
     content = DEFAULT.model_dump()
     content["backbones"] = dict(list(content["backbones"].items())[:backbones])
-    content["baselines"] = content["baselines"] if baseline else {}
+    content["baselines"] = {"cnn": content["baselines"]["cnn"]} if baseline else {}
     content["data"]["test"] = test
     content["compare"]["resamples"] = 200
     return Params.model_validate(content)

@@ -25,6 +25,7 @@ def tiny_params(**changes: object) -> Params:
         backbone["pretrain"]["epochs"] = 1
         backbone["finetune"] |= {"epochs": 2, "unfrozen_epochs": 2}
         backbone["svm"] |= {"kernels": ["rbf"], "c": [1, 10], "folds": 2}
+    values["baselines"] = {"cnn": values["baselines"]["cnn"]}
     values["baselines"]["cnn"]["train"] |= {"epochs": 2}
     values["transferability"] |= {"folds": 2, "max_points": 50}
     values["inspect"] |= {"images": 2, "occlusion_stride": 8, "repeats": 5}

@@ -55,6 +55,7 @@ MLFLOW_USERS = {
 
 # Parts of another module, split off for length or against import cycles, which its tests reach.
 TESTED_WITH = {
+    "frozen_passes": "features",
     "batches": "training",
     "comparison_sections": "sections",
     "drawing": "splits",
@@ -201,9 +202,9 @@ def test_every_module_has_a_test_file() -> None:
     assert modules <= tested | set(TESTED_WITH), f"untested: {sorted(modules - tested - set(TESTED_WITH))}"
 
 
-def test_committed_params_are_valid_and_list_nine_models() -> None:
+def test_committed_params_are_valid_and_list_sixteen_models() -> None:
     models = load_params(ROOT / "params.yaml").models()
-    assert sorted(models.values()) == ["baseline"] + ["finetune"] * 4 + ["svm"] * 4
+    assert sorted(models.values()) == ["baseline"] * 8 + ["finetune"] * 4 + ["svm"] * 4
 
 
 def test_no_tracked_file_names_a_machine_path_or_waits_to_be_filled_in() -> None:
@@ -228,3 +229,15 @@ def test_makefile_documents_every_target() -> None:
     documented = set(re.findall(r"^([a-z]+):.*## \S", text, re.MULTILINE))
     assert targets - documented <= {"lock"}
     assert {"help", "setup", "repro", "test", "check", "ui", "init", "clean"} <= documented
+
+
+def test_the_page_of_the_lectures_names_what_is_there() -> None:
+    page = (ROOT / "docs" / "lectures.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests/)?[a-z0-9_/]+\.py)`", page)
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "src/graft" / name).exists()] == []
+    rows = set(yaml.safe_load((ROOT / "params.yaml").read_text())["baselines"])
+    told = {name for line in page.splitlines() if "| row" in line for name in re.findall(r"`([a-z_]+)`", line)}
+    assert rows - told == set()
+    links = re.findall(r"\]\(\.\./([^)]+)\)", page)
+    assert [link for link in links if not (ROOT / link).exists()] == []
