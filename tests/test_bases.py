@@ -51,7 +51,7 @@ BASES = {  # where it is cut, its pooling, its width, and pixels that leave a ma
     "EfficientNetV2B0": ("block6f_add", "avg", 0.1, 96),
     "ConvNeXtTiny": ("convnext_tiny_downsampling_block_2", "avg", 0.1, 96),
 }
-EXPORTED = {"InceptionV3": "onnx", "MobileNetV2": "onnx", "EfficientNetV2B0": "onnx", "ConvNeXtTiny": "tflite"}
+EXPORTED = {"VGG16": "onnx", "MobileNet": "onnx", "EfficientNetV2B0": "onnx", "ConvNeXtTiny": "tflite"}
 
 
 @dataclass(frozen=True)
