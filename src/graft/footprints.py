@@ -78,34 +78,18 @@ def backbone_footprint(params: Params, name: str, plan: Plan, base: keras.Model,
         base: as its row describes it.
         classes: number of classes.
     """
-    from graft.finetuning_memory import finetuning_memory
-    from graft.pretraining_memory import pretraining_memory, source_counts
     from graft.training_memory import applied
     from graft.vector_plans import with_vectors
 
     row = params.backbones[name]
-    phases = finetuning_memory(
-        base,
-        row,
-        image_size=params.data.image_size,
-        classes=classes,
-        rows=plan.workload.rows,
-        stored=plan.stored,
-        itemsize=plan.itemsize,
-    )
     vectors = with_vectors(plan, base, row).vectors
     frozen = applied(base)
     if vectors:
         frozen += TrainingMemory(0, FLOAT_BYTES * vectors.map_elements)
     memory = {"features": frozen.bytes(row.features.batch_size)}
-    size = _batch_size(params, f"backbones.{name}.finetune", row.finetune, plan.workload.train, phases)
-    largest = max([size, *(row.finetune.tails.batch_size if row.finetune.tails else [])])
-    memory["finetune"] = max(phase.bytes(largest) for phase in phases)
+    memory["finetune"] = _finetune_peak(params, name, plan, base, classes)
     if row.base.weights == "source":
-        source = pretraining_memory(base, row, params.pretrain)
-        images = round(source_counts(params.pretrain)[0] * (1 - params.pretrain.validation))
-        size = _batch_size(params, f"backbones.{name}.pretrain", row.pretrain, images, [source])
-        memory["pretrain"] = source.bytes(size)
+        memory["pretrain"] = _pretrain_peak(params, name, base)
     train, length = plan.workload.train * plan.workload.views, plan.segments.elements[-1]
     if vectors:
         length = vectors.elements
@@ -117,6 +101,36 @@ def backbone_footprint(params: Params, name: str, plan: Plan, base: keras.Model,
     machine = 8 * length * (train if train <= row.svm.max_rows else row.svm.components)
     kept = vectors.output_bytes if vectors else 0
     return RowFootprint(base.count_params(), plan.output_bytes, machine, row.finetune.optimizer, memory, kept)
+
+
+def _finetune_peak(params: Params, name: str, plan: Plan, base: keras.Model, classes: int) -> int:
+    """Bytes of the phase and the batch that take most."""
+    from graft.finetuning_memory import finetuning_memory
+
+    row = params.backbones[name]
+    phases = finetuning_memory(
+        base,
+        row,
+        image_size=params.data.image_size,
+        classes=classes,
+        rows=plan.workload.rows,
+        stored=plan.stored,
+        itemsize=plan.itemsize,
+    )
+    size = _batch_size(params, f"backbones.{name}.finetune", row.finetune, plan.workload.train, phases)
+    largest = max([size, *(row.finetune.tails.batch_size if row.finetune.tails else [])])
+    return max(phase.bytes(largest) for phase in phases)
+
+
+def _pretrain_peak(params: Params, name: str, base: keras.Model) -> int:
+    """Bytes of the training on the source task."""
+    from graft.pretraining_memory import pretraining_memory, source_counts
+
+    row = params.backbones[name]
+    source = pretraining_memory(base, row, params.pretrain)
+    images = round(source_counts(params.pretrain)[0] * (1 - params.pretrain.validation))
+    size = _batch_size(params, f"backbones.{name}.pretrain", row.pretrain, images, [source])
+    return source.bytes(size)
 
 
 def svm_peak(rows: int, features: int, settings: Svm) -> int:
